@@ -1,0 +1,1 @@
+"""The ``tierq`` command: a thin file a command, on top of every other room."""

@@ -1,0 +1,1 @@
+"""What is learned from the ledger and from samples: telemetry export, reports."""

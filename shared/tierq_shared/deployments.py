@@ -1,0 +1,58 @@
+"""A deployment: one way to reach one model."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Provider = Literal["openai", "openai-compatible", "anthropic", "gemini"]
+
+DEFAULT_BASE_URLS: dict[str, str] = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+    "gemini": "https://generativelanguage.googleapis.com",
+}
+"""Where each provider's own API lives, as its official SDK has it. An OpenAI-compatible server has no default."""
+
+
+class PriceOverlay(BaseModel):
+    """The user's own prices for a deployment, in USD per million tokens. They win over the price list."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    cached: float | None = Field(default=None, ge=0)
+    cache_write: float | None = Field(default=None, ge=0)
+
+
+class Deployment(BaseModel):
+    """One way to reach one model: provider, model, base URL, key, region, parameters, and the limit it draws on.
+
+    The key itself is never here, only the name of the environment variable that holds it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = ""
+    provider: Provider
+    model: str = Field(min_length=1)
+    base_url: str | None = None
+    key_env: str | None = None
+    region: str | None = None
+    limit: str | None = None
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Sent as they are in the provider's request body, such as `reasoning_effort` or `temperature`."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    api_version: str | None = None
+    """Anthropic: the `anthropic-version` header. Gemini: the path's version, `v1` by default."""
+    structured_output: Literal["native", "prompt"] = "native"
+    """`native` asks for the provider's own JSON schema mode; `prompt` only says the schema in the prompt, for servers without one."""
+    context_window: int | None = Field(default=None, gt=0)
+    """Tokens of input and output together; from the price list where not given."""
+    max_output_tokens: int = Field(default=1024, gt=0)
+    """The bound on the output where the task's spec names none."""
+    timeout_s: float = Field(default=60.0, gt=0)
+    """Seconds of silence after which a call is given up."""
+    price: PriceOverlay | None = None

@@ -1,0 +1,70 @@
+"""What an adapter is: two pure functions between TierQ's values and one provider's wire format."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tierq_shared.deployments import Deployment
+from tierq_shared.money import Usage
+from tierq_shared.outcomes import ErrorClass
+from tierq_shared.prompts import Prompt
+
+ATTEMPT_HEADER = "x-client-request-id"
+"""Carries the attempt id to the provider. OpenAI documents this header for the caller's own id; the others ignore it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP POST, ready to be sent. Its headers hold the key, so they never show in a repr."""
+
+    url: str
+    headers: dict[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One HTTP answer, read to its end. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model answered. ``truncated``: it was cut off at its output bound."""
+
+    text: str = field(repr=False)
+    usage: Usage
+    truncated: bool = False
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderError:
+    """Why a call gave no completion. The message is the provider's own, shortened; it never holds the prompt's body."""
+
+    error_class: ErrorClass
+    message: str
+    http_status: int | None = None
+    retry_after_s: float | None = None
+    request_id: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    """What the call was charged all the same (a refusal is)."""
+    sent: bool = True
+    """False where the request never left: nothing can have been charged."""
+
+
+class Adapter(ABC):
+    """One provider's wire format. No I/O, no clock, no state."""
+
+    @abstractmethod
+    def request(self, prompt: Prompt, deployment: Deployment, *, key: str | None, attempt_id: str) -> Request:
+        """The HTTP request that puts this prompt to this deployment."""
+
+    @abstractmethod
+    def parse(self, response: Response) -> Completion | ProviderError:
+        """What the answer means. Never raises: a body that makes no sense is a ProviderError."""
