@@ -48,7 +48,7 @@ class Deployment(BaseModel):
     api_version: str | None = None
     """Anthropic: the `anthropic-version` header. Gemini: the path's version, `v1` by default."""
     structured_output: Literal["native", "prompt"] = "native"
-    """`native` asks for the provider's own JSON schema mode; `prompt` only says the schema in the prompt, for servers without one."""
+    """`native` asks for the provider's own JSON schema mode; `prompt` only says the schema in the prompt."""
     context_window: int | None = Field(default=None, gt=0)
     """Tokens of input and output together; from the price list where not given."""
     max_output_tokens: int = Field(default=1024, gt=0)

@@ -77,4 +77,6 @@ def show_usd(nusd: int | None) -> str:
     if nusd is None:
         return "unpriced"
     dollars = Decimal(nusd) / NANO
-    return f"${dollars:.2f}" if dollars >= 100 else f"${dollars:.4f}" if dollars >= Decimal("0.01") else f"${dollars:.6f}"
+    return (
+        f"${dollars:.2f}" if dollars >= 100 else f"${dollars:.4f}" if dollars >= Decimal("0.01") else f"${dollars:.6f}"
+    )

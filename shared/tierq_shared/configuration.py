@@ -1,0 +1,196 @@
+"""Finds and loads the configuration: environment above file, errors with file, line and mend."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr, ValidationError
+
+from tierq_shared.checks import did_you_mean
+from tierq_shared.deployments import DEFAULT_BASE_URLS, Deployment
+from tierq_shared.errors import ConfigurationError
+from tierq_shared.settings import Settings
+
+FILE_NAME = "tierq.toml"
+
+URL_VARIABLES = {
+    "database_url": "TIERQ_DATABASE_URL",
+    "broker_url": "TIERQ_BROKER_URL",
+    "state_url": "TIERQ_STATE_URL",
+}
+
+KEY_VARIABLES = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "gemini": "GEMINI_API_KEY"}
+BASE_URL_VARIABLES = {
+    "openai": "OPENAI_BASE_URL",
+    "anthropic": "ANTHROPIC_BASE_URL",
+    "gemini": "GOOGLE_GEMINI_BASE_URL",
+}
+"""The variables that each provider's official SDK reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedPaths:
+    """Where the embedded stack of a folder keeps its parts."""
+
+    root: Path
+    """`.tierq/`"""
+
+    @property
+    def database(self) -> Path:
+        return self.root / "tierq.db"
+
+    @property
+    def runtime(self) -> Path:
+        """A short folder for the Unix socket, whose path may not be longer than 107 bytes."""
+        digest = hashlib.sha256(str(self.root).encode()).hexdigest()[:12]
+        return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"tierq-{os.getuid()}-{digest}"
+
+    @property
+    def socket(self) -> Path:
+        return self.runtime / "redis.sock"
+
+    def urls(self) -> dict[str, str]:
+        return {
+            "database_url": f"sqlite:///{self.database}",
+            "broker_url": f"redis+socket://{self.socket}?virtual_host=0",
+            "state_url": f"unix://{self.socket}?db=0",
+        }
+
+
+def embedded_paths(settings_path: Path | None, folder: Path | None = None) -> EmbeddedPaths:
+    """`.tierq/` beside the configuration file, else in the working folder."""
+    beside = settings_path.parent if settings_path else (folder or Path.cwd())
+    return EmbeddedPaths(beside.resolve() / ".tierq")
+
+
+def find_file(start: Path | None = None, env: Mapping[str, str] = os.environ) -> Path | None:
+    """`TIERQ_CONFIG`, else the nearest `tierq.toml` here or above.
+
+    Raises:
+        ConfigurationError: `TIERQ_CONFIG` names a file that does not exist.
+    """
+    if named := env.get("TIERQ_CONFIG"):
+        if not Path(named).is_file():
+            raise ConfigurationError(f"TIERQ_CONFIG names {named}, which is no file")
+        return Path(named).resolve()
+    here = (start or Path.cwd()).resolve()
+    return next((folder / FILE_NAME for folder in (here, *here.parents) if (folder / FILE_NAME).is_file()), None)
+
+
+def load(path: Path | None = None, *, env: Mapping[str, str] = os.environ, **overrides: str | None) -> Settings:
+    """Settings from a file (none where ``path`` is None), the environment above it, and arguments above both.
+
+    Raises:
+        ConfigurationError: the file cannot be read or holds what it may not; all findings are listed.
+    """
+    text = _read(path) if path else ""
+    try:
+        values: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path}: this is no valid TOML: {error}") from None
+    for name, variable in URL_VARIABLES.items():
+        value = overrides.get(name) or env.get(variable) or values.get(name)
+        if value is not None:
+            values[name] = value
+    try:
+        return Settings(**values, path=path)
+    except ValidationError as error:
+        raise ConfigurationError("\n".join(_findings(error, text, path))) from None
+
+
+def sources(settings: Settings, env: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Where each of the URLs came from, for `tierq config`."""
+    named = str(settings.path) if settings.path else "default"
+    return {
+        name: f"environment {variable}" if env.get(variable) else named if getattr(settings, name) else "not set"
+        for name, variable in URL_VARIABLES.items()
+    }
+
+
+def key_variable(deployment: Deployment) -> str | None:
+    """The environment variable that holds a deployment's key; None where none is expected."""
+    return deployment.key_env or KEY_VARIABLES.get(deployment.provider)
+
+
+def resolve_key(deployment: Deployment, env: Mapping[str, str] = os.environ) -> SecretStr | None:
+    """A deployment's key, from the environment alone; None where it is missing or none is expected."""
+    variable = key_variable(deployment)
+    value = env.get(variable, "").strip() if variable else ""
+    return SecretStr(value) if value else None
+
+
+def resolve_base_url(deployment: Deployment, env: Mapping[str, str] = os.environ) -> Deployment:
+    """The deployment with its base URL filled in: its own, else its SDK's variable, else the provider's."""
+    variable = BASE_URL_VARIABLES.get(deployment.provider, "")
+    base_url = deployment.base_url or env.get(variable) or DEFAULT_BASE_URLS[deployment.provider]
+    return deployment.model_copy(update={"base_url": base_url.rstrip("/")})
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error}") from None
+
+
+def _findings(error: ValidationError, text: str, path: Path | None) -> list[str]:
+    findings = []
+    for item in error.errors(include_url=False, include_input=False):
+        message = item["msg"].removeprefix("Value error, ")
+        place = [str(part) for part in item["loc"]]
+        if not place and (match := re.match(r"([\w.-]+): (.*)", message, re.DOTALL)):
+            place, message = match[1].split("."), match[2]
+        if item["type"] == "extra_forbidden":
+            message = f"there is no such key{did_you_mean(place[-1], _fields_at(place[:-1]))}"
+        where = f"{path}:{_line_of(text, place)}" if path else "environment"
+        findings.append(f"{where}: {'.'.join(place)}: {message}")
+    return findings
+
+
+def _fields_at(place: list[str]) -> list[str]:
+    """The keys that exist where an unknown one was found."""
+    from tierq_shared.policy import PolicyRule
+    from tierq_shared.settings import FlowerSettings, Tier, WorkerSettings
+
+    tables: dict[str, Any] = {
+        "tiers": Tier,
+        "deployments": Deployment,
+        "policy": PolicyRule,
+        "worker": WorkerSettings,
+        "flower": FlowerSettings,
+    }
+    model = tables.get(place[0], Settings) if place else Settings
+    return [name for name in model.model_fields if name not in ("path", "name")]
+
+
+def _line_of(text: str, place: list[str]) -> int:
+    """The line of a key: its table's header first, then the key below it. tomllib keeps no positions."""
+    lines = text.splitlines()
+    row = _header_line(lines, place)
+    for number in range(row, len(lines)):
+        if re.match(rf"\s*\"?{re.escape(place[-1])}\"?\s*=", lines[number]):
+            return number + 1
+        if number > row and re.match(r"\s*\[", lines[number]):
+            break
+    return max(row, 1)
+
+
+def _header_line(lines: list[str], place: list[str]) -> int:
+    """How many lines there are up to and with the longest table header that names the place; 0 for the top level."""
+    if len(place) > 1 and place[1].isdigit():
+        headers = [number for number, line in enumerate(lines, 1) if re.match(rf"\s*\[\[\s*{place[0]}\s*\]\]", line)]
+        return headers[int(place[1])] if int(place[1]) < len(headers) else 0
+    for length in range(len(place), 0, -1):
+        wanted = ".".join(place[:length])
+        for number, line in enumerate(lines, 1):
+            if re.fullmatch(rf"\s*\[\s*{re.escape(wanted)}\s*\]\s*(#.*)?", line.replace('"', "")):
+                return number
+    return 0

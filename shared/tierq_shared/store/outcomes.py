@@ -1,0 +1,348 @@
+"""Commits what became of attempts and tasks, many at once. An outcome counts only where the epoch is still its own."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, case, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tierq_shared.ids import new_id
+from tierq_shared.money import Usage
+from tierq_shared.queues import CHUNK_SIZE, Chunk
+from tierq_shared.store.claims import NewAttempt, insert_attempts
+from tierq_shared.store.clock import UtcDateTime, now
+from tierq_shared.store.tables import attempts, batches, chunks, decisions, payloads, tallies, tasks
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptResult:
+    """How one call ended."""
+
+    id: str
+    outcome: str
+    latency_ms: int
+    http_status: int | None = None
+    request_id: str | None = None
+    usage: Usage | None = None
+    cost_nusd: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The task ends in this state."""
+
+    state: str
+    output: str | None = field(default=None, repr=False)
+    error_code: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """The task waits again: on the next tier, until a deployment is due, or because its worker stops."""
+
+    tier: str
+    after_s: float = 0.0
+    reason: str | None = None
+    """Why it changes its tier; None where it does not."""
+    policy_version: str = ""
+    signals: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one attempt came to for its task: the attempt's own result, and what is next."""
+
+    task_id: str
+    batch_id: str
+    position: int
+    tier: str
+    epoch: int
+    priority: int
+    cost_nusd: int | None
+    """All of the task's attempts so far; None where any is unpriced."""
+    result: AttemptResult | None
+    next: Ended | Requeued | NewAttempt
+
+
+@dataclass(slots=True)
+class Committed:
+    """What a group came to: which steps counted, and the chunks that are to be published now."""
+
+    counted: list[bool]
+    chunks: list[Chunk] = field(default_factory=list)
+
+
+_LOCK = (
+    select(tasks.c.id, tasks.c.epoch, tasks.c.state, batches.c.cancelled_at)
+    .join(batches, batches.c.id == tasks.c.batch_id)
+    .where(tasks.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(tasks.c.id)
+    .with_for_update(of=tasks)
+)
+
+_ANSWER = (
+    update(attempts)
+    # A sweeper may have called it unknown meanwhile; what was answered still goes into the ledger, and only once.
+    .where(attempts.c.id == bindparam("attempt"), attempts.c.outcome.in_(("started", "unknown")))
+    .values(
+        outcome=bindparam("new_outcome"),
+        http_status=bindparam("new_status"),
+        request_id=bindparam("new_request_id"),
+        latency_ms=bindparam("new_latency"),
+        input_tokens=bindparam("new_input"),
+        cached_tokens=bindparam("new_cached"),
+        cache_write_tokens=bindparam("new_cache_write"),
+        output_tokens=bindparam("new_output"),
+        reasoning_tokens=bindparam("new_reasoning"),
+        cost_nusd=bindparam("new_cost"),
+        error=bindparam("new_error"),
+    )
+)
+
+_END = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("task"))
+    .values(
+        state=bindparam("new_state"),
+        error_code=bindparam("new_code"),
+        cost_nusd=bindparam("new_cost"),
+        finished_at=bindparam("at", type_=UtcDateTime()),
+        worker_id=None,
+    )
+)
+
+_OUTPUT = (
+    update(payloads)
+    .where(payloads.c.task_id == bindparam("task"))
+    .values(output=bindparam("new_output"), error=bindparam("new_error"))
+)
+
+_REQUEUE = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("task"))
+    .values(
+        state="queued",
+        tier=bindparam("new_tier"),
+        cost_nusd=bindparam("new_cost"),
+        not_before=bindparam("due", type_=UtcDateTime()),
+        chunk_id=bindparam("new_chunk"),
+        worker_id=None,
+    )
+)
+
+
+def commit_steps(connection: Connection, worker_id: str, steps: Sequence[Step]) -> Committed:
+    """Writes a group of steps in one transaction; bears repetition, since each row says whether it was done before."""
+    locked = {row.id: row for row in connection.execute(_LOCK, {"ids": sorted({step.task_id for step in steps})})}
+    own = [_is_own(step, locked.get(step.task_id)) for step in steps]
+    _answer(connection, [step.result for step in steps if step.result is not None])
+    counted = [step for step, is_own in zip(steps, own, strict=True) if is_own]
+    going_on = [
+        (step, step.next)
+        for step in counted
+        if isinstance(step.next, NewAttempt) and locked[step.task_id].cancelled_at is None
+    ]
+    # Before each further call is a safe point: a batch that was cancelled meanwhile makes none.
+    stopped = [
+        step for step in counted if isinstance(step.next, NewAttempt) and locked[step.task_id].cancelled_at is not None
+    ]
+    ended = [(step, step.next) for step in counted if isinstance(step.next, Ended)]
+    ended += [(step, Ended("cancelled", error_code="cancelled", error="the batch was cancelled")) for step in stopped]
+    _go_on(connection, worker_id, [attempt for _, attempt in going_on])
+    _end(connection, worker_id, ended)
+    new_chunks = _requeue(connection, [(step, step.next) for step in counted if isinstance(step.next, Requeued)])
+    refused = {step.task_id for step in stopped}
+    return Committed(
+        [is_own and step.task_id not in refused for step, is_own in zip(steps, own, strict=True)], new_chunks
+    )
+
+
+def finish_batches(connection: Connection, batch_ids: Iterable[str]) -> list[str]:
+    """Ends those of the batches whose every task has ended; their ids."""
+    ended = (
+        select(
+            func.coalesce(func.sum(tallies.c.succeeded + tallies.c.failed + tallies.c.cancelled + tallies.c.expired), 0)
+        )
+        .where(tallies.c.batch_id == batches.c.id)
+        .scalar_subquery()
+    )
+    finished = (
+        update(batches)
+        .where(batches.c.id.in_(sorted(batch_ids)), batches.c.state == "running", batches.c.total <= ended)
+        .values(state="finished", finished_at=now())
+        .returning(batches.c.id)
+    )
+    return list(connection.execute(finished).scalars())
+
+
+def add_to_tallies(connection: Connection, worker_id: str, ended: Iterable[tuple[str, str, str, int | None]]) -> None:
+    """Counts ended tasks, given as (batch, tier, state, cost), into rows that this worker alone adds to."""
+    counts: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for batch_id, tier, state, cost in ended:
+        row = counts[batch_id, tier]
+        row[state] += 1
+        row["cost_nusd"] += cost or 0
+        row["unpriced"] += cost is None
+    names = ("succeeded", "failed", "cancelled", "expired", "cost_nusd", "unpriced")
+    rows = [
+        {"batch_id": batch_id, "tier": tier, "worker_id": worker_id, **{name: row.get(name, 0) for name in names}}
+        for (batch_id, tier), row in sorted(counts.items())
+    ]
+    if not rows:
+        return
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(tallies)
+    added = {name: tallies.c[name] + statement.excluded[name] for name in names}
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=["batch_id", "tier", "worker_id"], set_=added), rows
+    )
+
+
+def insert_chunks(connection: Connection, waiting: Iterable[tuple[str, str, int, str]], due: Any = None) -> list[Chunk]:
+    """Chunks for tasks given as (batch, tier, priority, task), unpublished, due at once or at a time."""
+    groups: dict[tuple[str, str, int], list[str]] = defaultdict(list)
+    for batch_id, tier, priority, task_id in waiting:
+        groups[batch_id, tier, priority].append(task_id)
+    cut = [
+        Chunk(new_id(), batch_id, tier, priority, ids[start : start + CHUNK_SIZE])
+        for (batch_id, tier, priority), ids in groups.items()
+        for start in range(0, len(ids), CHUNK_SIZE)
+    ]
+    at = connection.execute(select(now())).scalar_one()
+    rows = [
+        {
+            "id": chunk.id,
+            "batch_id": chunk.batch_id,
+            "tier": chunk.tier,
+            "priority": chunk.priority,
+            "size": len(chunk.task_ids),
+            "created_at": at,
+            "not_before": due,
+        }
+        for chunk in cut
+    ]
+    if rows:
+        connection.execute(insert(chunks), rows)
+    return cut
+
+
+def _is_own(step: Step, row: Any) -> bool:
+    return row is not None and row.state == "running" and row.epoch == step.epoch
+
+
+def _answer(connection: Connection, results: Sequence[AttemptResult]) -> None:
+    if results:
+        connection.execute(_ANSWER, [_answer_row(result) for result in results])
+
+
+def _answer_row(result: AttemptResult) -> dict[str, Any]:
+    usage = result.usage
+    return {
+        "attempt": result.id,
+        "new_outcome": result.outcome,
+        "new_status": result.http_status,
+        "new_request_id": result.request_id,
+        "new_latency": result.latency_ms,
+        "new_input": usage.input_tokens if usage else None,
+        "new_cached": usage.cached_tokens if usage else None,
+        "new_cache_write": usage.cache_write_tokens if usage else None,
+        "new_output": usage.output_tokens if usage else None,
+        "new_reasoning": usage.reasoning_tokens if usage else None,
+        "new_cost": result.cost_nusd,
+        "new_error": result.error,
+    }
+
+
+def _go_on(connection: Connection, worker_id: str, new: Sequence[NewAttempt]) -> None:
+    if not new:
+        return
+    insert_attempts(connection, worker_id, new)
+    raised = update(tasks).where(tasks.c.id.in_([attempt.task_id for attempt in new]))
+    connection.execute(raised.values(attempts=tasks.c.attempts + 1))
+
+
+def _end(connection: Connection, worker_id: str, ended: Sequence[tuple[Step, Ended]]) -> None:
+    if not ended:
+        return
+    at = connection.execute(select(now())).scalar_one()
+    connection.execute(
+        _END,
+        [
+            {
+                "task": step.task_id,
+                "new_state": end.state,
+                "new_code": end.error_code,
+                "new_cost": step.cost_nusd,
+                "at": at,
+            }
+            for step, end in ended
+        ],
+    )
+    connection.execute(
+        _OUTPUT, [{"task": step.task_id, "new_output": end.output, "new_error": end.error} for step, end in ended]
+    )
+    add_to_tallies(
+        connection, worker_id, ((step.batch_id, step.tier, end.state, step.cost_nusd) for step, end in ended)
+    )
+
+
+def _requeue(connection: Connection, requeued: Sequence[tuple[Step, Requeued]]) -> list[Chunk]:
+    """Puts tasks back into the queue, in new chunks; those that are due at once are returned to be published."""
+    due_now: list[Chunk] = []
+    spans = sorted({requeue.after_s for _, requeue in requeued})
+    for span in spans:
+        together = [(step, requeue) for step, requeue in requeued if requeue.after_s == span]
+        due = connection.execute(select(now(span))).scalar_one() if span else None
+        cut = insert_chunks(
+            connection, ((step.batch_id, requeue.tier, step.priority, step.task_id) for step, requeue in together), due
+        )
+        chunk_of = {task_id: chunk.id for chunk in cut for task_id in chunk.task_ids}
+        connection.execute(
+            _REQUEUE,
+            [
+                {
+                    "task": step.task_id,
+                    "new_tier": requeue.tier,
+                    "new_cost": step.cost_nusd,
+                    "due": due,
+                    "new_chunk": chunk_of[step.task_id],
+                }
+                for step, requeue in together
+            ],
+        )
+        due_now += cut if not span else []
+    _insert_escalations(connection, [(step, requeue) for step, requeue in requeued if requeue.reason])
+    return due_now
+
+
+def _insert_escalations(connection: Connection, escalated: Sequence[tuple[Step, Requeued]]) -> None:
+    if not escalated:
+        return
+    at = connection.execute(select(now())).scalar_one()
+    rows = [
+        {
+            "id": new_id(),
+            "task_id": step.task_id,
+            "tier": requeue.tier,
+            "reason": requeue.reason,
+            "signals": requeue.signals,
+            "policy_version": requeue.policy_version,
+            "created_at": at,
+        }
+        for step, requeue in escalated
+    ]
+    connection.execute(insert(decisions), rows)
+
+
+def recompute_costs(connection: Connection, task_ids: Sequence[str]) -> None:
+    """Sets tasks' costs to the sum of their attempts'; NULL where any of those is unpriced."""
+    of_task = attempts.c.task_id == tasks.c.id
+    priced = case((func.count() == func.count(attempts.c.cost_nusd), func.coalesce(func.sum(attempts.c.cost_nusd), 0)))
+    total = select(priced).where(of_task).scalar_subquery()
+    connection.execute(update(tasks).where(tasks.c.id.in_(task_ids)).values(cost_nusd=total))

@@ -1,0 +1,248 @@
+"""Reads batches, progress and outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, func, select
+
+from tierq_shared.errors import BatchNotFound
+from tierq_shared.money import Usage
+from tierq_shared.outcomes import TERMINAL, Outcome, TaskError, TaskState
+from tierq_shared.store.clock import now
+from tierq_shared.store.tables import attempts, batches, payloads, tallies, tasks
+
+INTERRUPTED_AFTER_S = 60.0
+"""An open batch whose producer was not heard of for this long reads as interrupted."""
+
+RETRYABLE_CODES = frozenset({"all_deployments_failed", "attempts_exhausted", "expired", "cancelled", "deadline"})
+"""Codes of failures that lie in the circumstances: the same task may succeed another time."""
+
+
+@dataclass(frozen=True, slots=True)
+class TierProgress:
+    """Ended tasks of a batch on one tier."""
+
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    expired: int = 0
+    cost_nusd: int = 0
+
+    @property
+    def done(self) -> int:
+        return self.succeeded + self.failed + self.cancelled + self.expired
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a batch is. ``total`` is None until the batch is sealed."""
+
+    batch_id: str
+    state: str
+    """`open`, `interrupted`, `running`, `finished`, `cancelled` or `aborted`."""
+    total: int | None
+    tiers: dict[str, TierProgress]
+    unpriced: int
+    """Ended tasks whose cost is not known, and not in ``cost_nusd``."""
+    created_at: datetime
+    finished_at: datetime | None
+    label: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def succeeded(self) -> int:
+        return sum(tier.succeeded for tier in self.tiers.values())
+
+    @property
+    def failed(self) -> int:
+        return sum(tier.failed for tier in self.tiers.values())
+
+    @property
+    def cancelled(self) -> int:
+        return sum(tier.cancelled for tier in self.tiers.values())
+
+    @property
+    def expired(self) -> int:
+        return sum(tier.expired for tier in self.tiers.values())
+
+    @property
+    def done(self) -> int:
+        return sum(tier.done for tier in self.tiers.values())
+
+    @property
+    def cost_nusd(self) -> int:
+        return sum(tier.cost_nusd for tier in self.tiers.values())
+
+    @property
+    def is_over(self) -> bool:
+        """Every task has ended, or the batch was given up."""
+        return self.state == "aborted" or (self.total is not None and self.done >= self.total)
+
+
+def batch_tags(connection: Connection, batch_id: str) -> dict[str, str]:
+    """A batch's own tags.
+
+    Raises:
+        BatchNotFound: no batch has this id.
+    """
+    row = connection.execute(select(batches.c.tags).where(batches.c.id == batch_id)).one_or_none()
+    if row is None:
+        raise BatchNotFound(f"no batch has the id {batch_id!r}: `tierq status` lists the batches")
+    return orjson.loads(row.tags) if row.tags else {}
+
+
+def progress(connection: Connection, batch_id: str) -> Progress:
+    """How far a batch is, from the tallies: its cost does not grow with the batch.
+
+    Raises:
+        BatchNotFound: no batch has this id.
+    """
+    row = connection.execute(_batch_columns().where(batches.c.id == batch_id)).one_or_none()
+    if row is None:
+        raise BatchNotFound(f"no batch has the id {batch_id!r}: `tierq status` lists the batches")
+    return _progress(row, connection.execute(_tally_sums([batch_id])).all())
+
+
+def recent_batches(connection: Connection, limit: int = 20) -> list[Progress]:
+    """The latest batches, newest first."""
+    rows = connection.execute(_batch_columns().order_by(batches.c.created_at.desc()).limit(limit)).all()
+    sums = connection.execute(_tally_sums([row.id for row in rows])).all()
+    return [_progress(row, [sum_ for sum_ in sums if sum_.batch_id == row.id]) for row in rows]
+
+
+def states_by_tier(connection: Connection, batch_id: str | None = None) -> dict[tuple[str, str], int]:
+    """How many tasks are in each (tier, state): of a batch, or of those that have not ended in the whole store."""
+    statement = select(tasks.c.tier, tasks.c.state, func.count()).group_by(tasks.c.tier, tasks.c.state)
+    if batch_id is None:
+        statement = statement.where(tasks.c.state.in_(("queued", "running")))
+    else:
+        statement = statement.where(tasks.c.batch_id == batch_id)
+    return {(tier, state): count for tier, state, count in connection.execute(statement)}
+
+
+def ended_positions(connection: Connection, batch_id: str) -> list[int]:
+    """The positions of all ended tasks of a batch."""
+    statement = select(tasks.c.position).where(tasks.c.batch_id == batch_id, tasks.c.state.in_(TERMINAL))
+    return list(connection.execute(statement).scalars())
+
+
+def outcomes(
+    connection: Connection, batch_id: str, positions: Sequence[int], tags: dict[str, str]
+) -> list[Outcome[Any]]:
+    """The outcomes of the ended tasks among these positions, in order. ``tags`` are the batch's own."""
+    rows = connection.execute(
+        _outcome_columns().where(
+            tasks.c.batch_id == batch_id, tasks.c.position.in_(positions), tasks.c.state.in_(TERMINAL)
+        )
+    ).all()
+    return _outcomes(connection, rows, tags)
+
+
+def outcomes_after(
+    connection: Connection, batch_id: str, position: int, limit: int, tags: dict[str, str]
+) -> list[Outcome[Any]]:
+    """The tasks of a batch in order, beyond a position, as they stand now."""
+    rows = connection.execute(
+        _outcome_columns().where(tasks.c.batch_id == batch_id, tasks.c.position > position).limit(limit)
+    ).all()
+    return _outcomes(connection, rows, tags)
+
+
+def _batch_columns() -> Any:
+    silent = (batches.c.state == "open") & (batches.c.producer_seen_at < now(-INTERRUPTED_AFTER_S))
+    return select(batches, silent.label("is_silent"))
+
+
+def _tally_sums(batch_ids: Sequence[str]) -> Any:
+    names = ("succeeded", "failed", "cancelled", "expired", "cost_nusd", "unpriced")
+    sums = [func.coalesce(func.sum(tallies.c[name]), 0).label(name) for name in names]
+    grouped = select(tallies.c.batch_id, tallies.c.tier, *sums).where(tallies.c.batch_id.in_(batch_ids))
+    return grouped.group_by(tallies.c.batch_id, tallies.c.tier)
+
+
+def _progress(row: Any, sums: Sequence[Any]) -> Progress:
+    tiers = {
+        sum_.tier: TierProgress(
+            int(sum_.succeeded), int(sum_.failed), int(sum_.cancelled), int(sum_.expired), int(sum_.cost_nusd)
+        )
+        for sum_ in sums
+    }
+    state = "interrupted" if row.is_silent else row.state
+    if row.cancelled_at is not None and state in ("running", "finished"):
+        state = "cancelled"
+    return Progress(
+        batch_id=row.id,
+        state=state,
+        total=row.total,
+        tiers=tiers,
+        unpriced=sum(int(sum_.unpriced) for sum_ in sums),
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+        label=row.label,
+        tags=orjson.loads(row.tags) if row.tags else {},
+    )
+
+
+def _outcome_columns() -> Any:
+    return (
+        select(tasks, payloads.c.output, payloads.c.error)
+        .join(payloads, payloads.c.task_id == tasks.c.id)
+        .order_by(tasks.c.position)
+    )
+
+
+def _outcomes(connection: Connection, rows: Sequence[Any], tags: dict[str, str]) -> list[Outcome[Any]]:
+    ledger = connection.execute(
+        select(attempts)
+        .where(attempts.c.task_id.in_([row.id for row in rows]))
+        .order_by(attempts.c.task_id, attempts.c.ordinal)
+    ).all()
+    calls = {task_id: list(group) for task_id, group in groupby(ledger, key=lambda attempt: attempt.task_id)}
+    return [_outcome(row, calls.get(row.id, []), tags) for row in rows]
+
+
+def _outcome(row: Any, calls: Sequence[Any], tags: dict[str, str]) -> Outcome[Any]:
+    last = calls[-1] if calls else None
+    return Outcome(
+        task_id=row.id,
+        batch_id=row.batch_id,
+        position=row.position,
+        key=row.key,
+        type=row.type,
+        tags={**tags, **(orjson.loads(row.tags) if row.tags else {})},
+        state=TaskState(row.state),
+        output=orjson.loads(row.output) if row.output is not None else None,
+        confidence=None,
+        error=_error(row),
+        tier=row.tier,
+        deployment=last.deployment if last else None,
+        model=last.model if last else None,
+        attempts=len(calls),
+        cached=False,
+        usage=sum((_usage(call) for call in calls), Usage()),
+        cost_nusd=row.cost_nusd,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+    )
+
+
+def _error(row: Any) -> TaskError | None:
+    if row.error_code is None:
+        return None
+    return TaskError(row.error_code, row.error or row.error_code, retryable=row.error_code in RETRYABLE_CODES)
+
+
+def _usage(call: Any) -> Usage:
+    return Usage(
+        call.input_tokens or 0,
+        call.cached_tokens or 0,
+        call.cache_write_tokens or 0,
+        call.output_tokens or 0,
+        call.reasoning_tokens or 0,
+    )

@@ -1,0 +1,205 @@
+"""What makes the broker agree with SQL: each a bounded slice, run again until it finds nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, or_, select, update
+
+from tierq_shared.queues import Chunk
+from tierq_shared.store.clock import now
+from tierq_shared.store.outcomes import add_to_tallies, insert_chunks, recompute_costs
+from tierq_shared.store.submission import with_task_ids
+from tierq_shared.store.tables import attempts, batches, chunks, markers, payloads, tasks, workers
+
+SLICE = 500
+
+PUBLISHER_GRACE_S = 5.0
+"""How long a fresh chunk is left to whoever made it, who publishes it as well."""
+
+MARKER_MARGIN_S = 30.0
+"""Only what was published this long before a marker counts as lost when the marker arrives: received takes its time."""
+
+
+def chunks_to_ring(connection: Connection, limit: int = 100) -> list[Chunk]:
+    """Unpublished chunks whose maker seems gone, and waiting ones that are due."""
+    left = select(chunks).join(batches, batches.c.id == chunks.c.batch_id)
+    rows = connection.execute(
+        left.where(
+            chunks.c.published_at.is_(None),
+            or_(batches.c.state == "running", (batches.c.state == "open") & batches.c.streaming),
+            or_(
+                chunks.c.not_before <= now(),
+                chunks.c.not_before.is_(None)
+                & (chunks.c.created_at < now(-PUBLISHER_GRACE_S))
+                & (batches.c.producer_seen_at < now(-PUBLISHER_GRACE_S)),
+            ),
+        )
+        .order_by(chunks.c.priority.desc(), chunks.c.id)
+        .limit(limit)
+    ).all()
+    return with_task_ids(connection, rows)
+
+
+def markers_due(connection: Connection, every_s: float) -> list[tuple[str, int]]:
+    """Queues and priorities that hold chunks published a while ago and never received, and had no marker lately."""
+    waiting = (
+        select(chunks.c.tier, chunks.c.priority)
+        .where(chunks.c.published_at < now(-every_s), chunks.c.received_at.is_(None))
+        .group_by(chunks.c.tier, chunks.c.priority)
+    )
+    lately = select(markers.c.tier, markers.c.priority).where(markers.c.published_at > now(-every_s))
+    recent = {(row.tier, row.priority) for row in connection.execute(lately)}
+    return [(row.tier, row.priority) for row in connection.execute(waiting) if (row.tier, row.priority) not in recent]
+
+
+def start_marker(connection: Connection, tier: str, priority: int) -> datetime:
+    """Notes that a marker goes out; its time, which travels with it."""
+    at: datetime = connection.execute(select(now())).scalar_one()
+    changed = connection.execute(
+        update(markers).where(markers.c.tier == tier, markers.c.priority == priority).values(published_at=at)
+    )
+    if changed.rowcount == 0:
+        connection.execute(insert(markers).values(tier=tier, priority=priority, published_at=at))
+    return at
+
+
+def marker_received(connection: Connection, tier: str, priority: int, published_at: datetime) -> None:
+    """A marker came through: what was published well before it, and not received, is lost."""
+    connection.execute(
+        update(markers)
+        .where(markers.c.tier == tier, markers.c.priority == priority)
+        .where(or_(markers.c.proves_until.is_(None), markers.c.proves_until < published_at))
+        .values(proves_until=published_at)
+    )
+
+
+def ring_lost_chunks(connection: Connection, margin_s: float = MARKER_MARGIN_S) -> int:
+    """Makes chunks that markers proved lost unpublished and due again; how many."""
+    lost = 0
+    for tier, priority, until in connection.execute(
+        select(markers.c.tier, markers.c.priority, markers.c.proves_until).where(markers.c.proves_until.is_not(None))
+    ).all():
+        changed = connection.execute(
+            update(chunks)
+            .where(
+                chunks.c.tier == tier,
+                chunks.c.priority == priority,
+                chunks.c.received_at.is_(None),
+                chunks.c.published_at < until - timedelta(seconds=margin_s),
+            )
+            .values(published_at=None, not_before=now())
+        )
+        lost += changed.rowcount
+    connection.execute(update(markers).where(markers.c.proves_until.is_not(None)).values(proves_until=None))
+    return lost
+
+
+def dead_workers(connection: Connection) -> list[str]:
+    """Workers that stopped or whose lease ran out, and that are not settled yet."""
+    over = or_(workers.c.lease_until < now(), workers.c.stopped_at.is_not(None))
+    return list(connection.execute(select(workers.c.id).where(over)).scalars())
+
+
+def settle_worker(connection: Connection, worker_id: str) -> tuple[bool, list[Chunk]]:
+    """Takes a slice of a dead worker's tasks and chunks back; whether it is settled now, and the chunks to publish."""
+    running = connection.execute(
+        select(tasks.c.id, tasks.c.batch_id, tasks.c.tier, tasks.c.priority)
+        .where(tasks.c.worker_id == worker_id, tasks.c.state == "running")
+        .order_by(tasks.c.id)
+        .limit(SLICE)
+        .with_for_update()
+    ).all()
+    _close_attempts(connection, worker_id, [row.id for row in running])
+    cut = insert_chunks(connection, ((row.batch_id, row.tier, row.priority, row.id) for row in running))
+    _requeue(connection, cut)
+    if len(running) == SLICE:
+        return False, cut
+    orphaned = update(chunks).where(chunks.c.worker_id == worker_id)
+    connection.execute(orphaned.values(received_at=None, published_at=None, worker_id=None, not_before=now()))
+    _close_attempts(connection, worker_id, None)
+    connection.execute(delete(workers).where(workers.c.id == worker_id))
+    return True, cut
+
+
+def expire_tasks(connection: Connection, sweeper_id: str) -> list[tuple[str, int]]:
+    """Ends a slice of queued tasks whose deadline has passed; their (batch, position)."""
+    rows = connection.execute(
+        _ending_columns()
+        .where(tasks.c.deadline < now(), tasks.c.state == "queued", tasks.c.deadline.is_not(None))
+        .order_by(tasks.c.id)
+        .limit(SLICE)
+        .with_for_update()
+    ).all()
+    return _end(connection, sweeper_id, rows, "expired", "deadline", "the deadline passed before an answer was there")
+
+
+def cancelled_batches(connection: Connection) -> list[tuple[str, str]]:
+    """Batches that were cancelled or given up and still have rows to settle, with their state."""
+    statement = select(batches.c.id, batches.c.state).where(
+        batches.c.cancelled_at.is_not(None), batches.c.finished_at.is_(None)
+    )
+    return [(row.id, row.state) for row in connection.execute(statement)]
+
+
+def cancel_tasks(connection: Connection, sweeper_id: str, batch_id: str, after_position: int) -> list[tuple[str, int]]:
+    """Ends a slice of a cancelled batch's queued tasks, beyond a position; their (batch, position)."""
+    rows = connection.execute(
+        _ending_columns()
+        .where(tasks.c.batch_id == batch_id, tasks.c.state == "queued", tasks.c.position > after_position)
+        .order_by(tasks.c.position)
+        .limit(SLICE)
+        .with_for_update()
+    ).all()
+    return _end(connection, sweeper_id, rows, "cancelled", "cancelled", "the batch was cancelled")
+
+
+def close_aborted(connection: Connection, batch_id: str) -> None:
+    """An aborted batch has no waiting task left."""
+    aborted = update(batches).where(batches.c.id == batch_id, batches.c.state == "aborted")
+    connection.execute(aborted.values(finished_at=now()))
+
+
+def running_batches(connection: Connection) -> list[str]:
+    return list(connection.execute(select(batches.c.id).where(batches.c.state == "running")).scalars())
+
+
+def _close_attempts(connection: Connection, worker_id: str, task_ids: Sequence[str] | None) -> None:
+    """What a dead worker had under way is of unknown outcome, and stays charged at its worst case."""
+    open_ = (attempts.c.worker_id == worker_id) & (attempts.c.outcome == "started")
+    if task_ids is not None:
+        open_ &= attempts.c.task_id.in_(task_ids)
+    closed = connection.execute(
+        update(attempts)
+        .where(open_)
+        .values(
+            outcome="unknown", cost_nusd=attempts.c.reserved_nusd, error="the worker died while the call was under way"
+        )
+        .returning(attempts.c.task_id)
+    )
+    recompute_costs(connection, sorted(set(closed.scalars())))
+
+
+def _requeue(connection: Connection, cut: Sequence[Chunk]) -> None:
+    for chunk in cut:
+        back = update(tasks).where(tasks.c.id.in_(chunk.task_ids))
+        connection.execute(back.values(state="queued", worker_id=None, chunk_id=chunk.id))
+
+
+def _ending_columns() -> Any:
+    return select(tasks.c.id, tasks.c.batch_id, tasks.c.position, tasks.c.tier, tasks.c.cost_nusd)
+
+
+def _end(
+    connection: Connection, sweeper_id: str, rows: Sequence[Any], state: str, code: str, message: str
+) -> list[tuple[str, int]]:
+    if not rows:
+        return []
+    ids = [row.id for row in rows]
+    ended = update(tasks).where(tasks.c.id.in_(ids))
+    connection.execute(ended.values(state=state, error_code=code, finished_at=now(), chunk_id=None))
+    connection.execute(update(payloads).where(payloads.c.task_id.in_(ids)).values(error=message))
+    add_to_tallies(connection, sweeper_id, ((row.batch_id, row.tier, state, row.cost_nusd) for row in rows))
+    return [(row.batch_id, row.position) for row in rows]

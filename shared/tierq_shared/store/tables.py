@@ -1,0 +1,295 @@
+"""The tables, on a registry of their own, so that they live in a host application's database beside its models.
+
+The names and columns of `tierq_batch`, `tierq_spec`, `tierq_task`, `tierq_payload`, `tierq_attempt` and
+`tierq_decision` are public, for SQL dashboards. The other tables belong to TierQ alone.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Index, String, Table, Text, text
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel
+
+from tierq_shared.store.clock import UtcDateTime
+
+_registry = registry()
+metadata = _registry.metadata
+
+
+class TierQTable(SQLModel, registry=_registry):
+    """The base of TierQ's tables."""
+
+
+def _id(**options: Any) -> Any:
+    """An id column. Ids compare byte by byte: a language's collation would cost time and mean nothing."""
+    collated = String(32).with_variant(String(32, collation="C"), "postgresql")
+    default = None if options.get("nullable") else ...
+    return Field(default, sa_type=collated, **options)
+
+
+def _time(**options: Any) -> Any:
+    return Field(default=None, sa_type=UtcDateTime, **options)
+
+
+def _text(**options: Any) -> Any:
+    return Field(default=None, sa_type=Text, **options)
+
+
+def _money() -> Any:
+    """Nano-USD; NULL where the price is unknown."""
+    return Field(default=None, sa_type=BigInteger)
+
+
+def _partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    """An index over the few rows that are still looked for, so that ended tasks cost nothing."""
+    return Index(name, *columns, unique=unique, postgresql_where=text(where), sqlite_where=text(where))
+
+
+class BatchRow(TierQTable, table=True):
+    """Tasks submitted together; a single task is a batch of one."""
+
+    __tablename__ = "tierq_batch"
+    __table_args__ = (
+        _partial_index("tierq_batch_running", "created_at", where="state = 'running'"),
+        _partial_index(
+            "tierq_batch_cancelled", "cancelled_at", where="cancelled_at IS NOT NULL AND finished_at IS NULL"
+        ),
+    )
+
+    id: str = _id(primary_key=True)
+    key: str | None = Field(default=None, unique=True)
+    """The caller's idempotency key."""
+    label: str | None = None
+    tags: str | None = _text()
+    """JSON."""
+    state: str
+    """`open → running → finished`, or `aborted`. Cancelling is `cancelled_at`; the tasks carry the state."""
+    streaming: bool = False
+    """Its chunks are published before it is sealed."""
+    total: int | None = None
+    """Number of tasks; NULL until it is sealed."""
+    max_cost_nusd: int | None = _money()
+    deadline: datetime | None = _time()
+    created_at: datetime = _time(nullable=False)
+    producer_seen_at: datetime | None = _time()
+    finished_at: datetime | None = _time()
+    cancelled_at: datetime | None = _time()
+
+
+class SpecRow(TierQTable, table=True):
+    """What every task of a kind shares, by the hash of its content."""
+
+    __tablename__ = "tierq_spec"
+
+    id: str = _id(primary_key=True)
+    type: str
+    name: str
+    prompt_version: int
+    content: str = _text(nullable=False)
+    created_at: datetime = _time(nullable=False)
+
+
+class TaskRow(TierQTable, table=True):
+    """One typed unit of LLM work."""
+
+    __tablename__ = "tierq_task"
+    __table_args__ = (
+        Index("tierq_task_position", "batch_id", "position", unique=True),
+        _partial_index("tierq_task_key", "batch_id", "key", where="key IS NOT NULL", unique=True),
+        _partial_index("tierq_task_chunk", "chunk_id", where="chunk_id IS NOT NULL"),
+        _partial_index("tierq_task_worker", "worker_id", where="state = 'running'"),
+        _partial_index("tierq_task_deadline", "deadline", where="deadline IS NOT NULL AND state = 'queued'"),
+    )
+
+    id: str = _id(primary_key=True)
+    batch_id: str = _id()
+    spec_id: str = _id()
+    position: int
+    key: str | None = None
+    type: str
+    state: str
+    tier: str
+    epoch: int = 0
+    """Raised by every claim; an outcome counts only while it is still its own."""
+    priority: int
+    urgency: str
+    tags: str | None = _text()
+    not_before: datetime | None = _time()
+    deadline: datetime | None = _time()
+    error_code: str | None = None
+    cost_nusd: int | None = _money()
+    created_at: datetime = _time(nullable=False)
+    finished_at: datetime | None = _time()
+    # Below: not public.
+    payload_hash: str
+    """SHA-256 over spec and input, to tell a repeated submission from a changed one."""
+    constraints: str | None = _text()
+    """JSON: pin, max_tier, require. NULL for most tasks."""
+    chunk_id: str | None = _id(nullable=True)
+    """The chunk that carries it while it waits; NULL once claimed."""
+    worker_id: str | None = _id(nullable=True)
+    attempts: int = 0
+
+
+class PayloadRow(TierQTable, table=True):
+    """What is private about a task, apart from the rows that are updated often."""
+
+    __tablename__ = "tierq_payload"
+
+    task_id: str = _id(primary_key=True)
+    input: str | None = _text()
+    output: str | None = _text()
+    error: str | None = _text()
+    """The message that goes with the task's error_code; it may quote a provider."""
+
+
+class AttemptRow(TierQTable, table=True):
+    """One call to one deployment. Together: the ledger, written ahead of each call."""
+
+    __tablename__ = "tierq_attempt"
+    __table_args__ = (
+        Index("tierq_attempt_task", "task_id"),
+        _partial_index("tierq_attempt_open", "worker_id", where="outcome = 'started'"),
+    )
+
+    id: str = _id(primary_key=True)
+    task_id: str = _id()
+    epoch: int
+    ordinal: int
+    """1 for a task's first call, and so on over all deployments and tiers."""
+    tier: str
+    deployment: str
+    provider: str
+    model: str
+    lane: str = "call"
+    """What the call was for: `call`, or `reask` for the one corrective re-ask."""
+    outcome: str
+    http_status: int | None = None
+    request_id: str | None = None
+    started_at: datetime = _time(nullable=False)
+    latency_ms: int | None = None
+    input_tokens: int | None = None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_nusd: int | None = _money()
+    price_version: str | None = None
+    # Below: not public.
+    reserved_nusd: int | None = _money()
+    """The worst case, computed before the call; an attempt of unknown outcome stays charged at it."""
+    worker_id: str = _id()
+    error: str | None = _text()
+    """The provider's own message, shortened."""
+
+
+class DecisionRow(TierQTable, table=True):
+    """Why a task went to a tier."""
+
+    __tablename__ = "tierq_decision"
+    __table_args__ = (Index("tierq_decision_task", "task_id"),)
+
+    id: str = _id(primary_key=True)
+    task_id: str = _id()
+    tier: str
+    reason: str
+    signals: str = _text(nullable=False)
+    policy_version: str
+    created_at: datetime = _time(nullable=False)
+
+
+class ChunkRow(TierQTable, table=True):
+    """The ids of up to 100 tasks in one broker message; the row lives until none of them needs a claim any more."""
+
+    __tablename__ = "tierq_chunk"
+    __table_args__ = (Index("tierq_chunk_worker", "worker_id"),)
+
+    id: str = _id(primary_key=True)
+    batch_id: str = _id(index=True)
+    tier: str
+    priority: int
+    size: int
+    created_at: datetime = _time(nullable=False)
+    not_before: datetime | None = _time()
+    """When it is due, where its tasks have to wait."""
+    published_at: datetime | None = _time()
+    received_at: datetime | None = _time()
+    worker_id: str | None = _id(nullable=True)
+
+
+class TallyRow(TierQTable, table=True):
+    """Counts of ended tasks by batch, tier and the worker that ended them: each worker adds to rows of its own."""
+
+    __tablename__ = "tierq_tally"
+
+    batch_id: str = _id(primary_key=True)
+    tier: str = Field(primary_key=True)
+    worker_id: str = _id(primary_key=True)
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    expired: int = 0
+    cost_nusd: int = Field(default=0, sa_type=BigInteger)
+    unpriced: int = 0
+    """Ended tasks with an attempt of unknown price."""
+
+
+class WorkerRow(TierQTable, table=True):
+    """One incarnation of a worker process, and its lease."""
+
+    __tablename__ = "tierq_worker"
+
+    id: str = _id(primary_key=True)
+    tier: str
+    host: str
+    pid: int
+    release: str
+    started_at: datetime = _time(nullable=False)
+    lease_until: datetime = _time(nullable=False)
+    stopped_at: datetime | None = _time()
+    resting_until: datetime | None = _time()
+    """While its whole deployment chain rests."""
+
+
+class LeaseRow(TierQTable, table=True):
+    """A named lease, such as the sweeper's: one holder at a time."""
+
+    __tablename__ = "tierq_lease"
+
+    name: str = Field(primary_key=True)
+    holder: str = _id()
+    until: datetime = _time(nullable=False)
+
+
+class MarkerRow(TierQTable, table=True):
+    """A message that only asks whether those published before it still come through. One a queue and priority."""
+
+    __tablename__ = "tierq_marker"
+
+    tier: str = Field(primary_key=True)
+    priority: int = Field(primary_key=True)
+    published_at: datetime = _time(nullable=False)
+    """When the latest marker was published."""
+    proves_until: datetime | None = _time()
+    """When the latest marker that was received had been published: what went out well before it is not queued."""
+
+
+def _table(model: type[SQLModel]) -> Table:
+    return model.__table__  # type: ignore[attr-defined, no-any-return]
+
+
+batches = _table(BatchRow)
+specs = _table(SpecRow)
+tasks = _table(TaskRow)
+payloads = _table(PayloadRow)
+attempts = _table(AttemptRow)
+decisions = _table(DecisionRow)
+chunks = _table(ChunkRow)
+tallies = _table(TallyRow)
+workers = _table(WorkerRow)
+leases = _table(LeaseRow)
+markers = _table(MarkerRow)
+"""The same tables for Core statements: hot paths pay 7 to 27 µs a row with them, and about 100 with ORM objects."""

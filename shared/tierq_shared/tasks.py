@@ -1,0 +1,402 @@
+"""The four typed tasks, and the specs that many of them share.
+
+A task is cheap to make: what is constant is checked once in its spec, what is its own when the task is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, Unpack, overload
+
+import orjson
+from pydantic import BaseModel
+
+from tierq_shared import checks
+from tierq_shared.errors import InvalidTask
+from tierq_shared.schemas import check_schema
+from tierq_shared.specs import SpecBody, TaskType, check_examples, check_labels, check_max_output_tokens, check_name
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+
+Stakes = Literal["low", "normal", "high"]
+Urgency = Literal["interactive", "standard", "relaxed"]
+STAKES: tuple[Stakes, ...] = ("low", "normal", "high")
+URGENCIES: tuple[Urgency, ...] = ("interactive", "standard", "relaxed")
+
+PRIORITY_BY_URGENCY: dict[Urgency, int] = {"interactive": 9, "standard": 5, "relaxed": 1}
+"""The priority of a task that names none: 0 (last) to 9 (first)."""
+
+MAX_PASSAGES = 200
+
+Labels: TypeAlias = Sequence[str] | Mapping[str, str] | Mapping[str, str | None]
+Passages: TypeAlias = Mapping[str, str] | Iterable[Mapping[str, str]]
+
+
+class TaskOptions(TypedDict, total=False):
+    """The fields that every task has. `TaskOptions` is what `**options` takes, wherever it stands."""
+
+    tier: str
+    """Pins the task to this tier: no policy, no escalation."""
+    min_tier: str
+    max_tier: str
+    stakes: Stakes
+    """What a wrong answer costs the user: a signal for the policy."""
+    urgency: Urgency
+    """Who waits for it: `interactive` (a person), `standard`, `relaxed` (any time before the deadline)."""
+    priority: int
+    """0 (last) to 9 (first); follows from the urgency where not given."""
+    deadline: datetime | timedelta
+    """When the answer is of no more use: a point in time with its zone, or a span from submission."""
+    require: Mapping[str, str]
+    """What the deployment must have, such as `{"region": "eu"}`; holds on fail-over and escalation too."""
+    tags: Mapping[str, str]
+    max_cost: object
+    """Refused until cost caps are enforced."""
+
+
+class SpecOptions(TaskOptions, total=False):
+    """What a spec may add to its type's own fields; a task's options given here hold for every task of the spec."""
+
+    instructions: str | None
+    """What the model is told about this kind of task, before the input."""
+    examples: Sequence[Mapping[str, Any]]
+    """Worked examples for the prompt, each `{"input": …, "output": …}`."""
+    max_output_tokens: int | None
+
+
+class AnswerOutput(BaseModel):
+    """What an `Answer` task gives: the answer, the ids of the passages it rests on, and whether they held it at all."""
+
+    answer: str
+    citations: list[str]
+    answerable: bool
+
+
+class Task(Generic[T]):
+    """One typed unit of LLM work. Make one of `Classify`, `Extract`, `Answer`, `Generate`."""
+
+    __slots__ = ("_input", "content", "key", "options", "output_type")
+
+    def __init__(
+        self,
+        content: SpecBody,
+        payload: dict[str, Any],
+        key: object,
+        options: TaskOptions,
+        output_type: type[BaseModel] | None,
+    ) -> None:
+        self.content = content
+        self.key = checks.key(key)
+        self.options = _check_options(options) if options else options
+        self.output_type = output_type
+        self._input = payload
+
+    @property
+    def type(self) -> TaskType:
+        return self.content.type
+
+    @property
+    def input_json(self) -> str:
+        """The task's own input, as it is stored."""
+        return orjson.dumps(self._input).decode()
+
+    def __repr__(self) -> str:
+        # Never the input: a task's repr ends up in logs and tracebacks.
+        return f"<{self.type} task {self.content.name!r} key={self.key!r}>"
+
+
+class Spec(Generic[T]):
+    """A kind of task, checked once. Call it with the task's own input and ``key=`` to make its tasks."""
+
+    __slots__ = ("content", "options", "output_type")
+
+    def __init__(self, content: SpecBody, options: TaskOptions, output_type: type[BaseModel] | None = None) -> None:
+        self.content = content
+        self.options = _check_options(options)
+        self.output_type = output_type
+
+    def _task(self, payload: dict[str, Any], key: object, options: TaskOptions) -> Task[T]:
+        merged: TaskOptions = {**self.options, **options} if options else self.options
+        return Task(self.content, payload, key, merged, self.output_type)
+
+    def __repr__(self) -> str:
+        return f"<{self.content.type} spec {self.content.name!r} {self.content.id[:8]}>"
+
+
+class TextSpec(Spec[T]):
+    """A spec whose tasks each have one text."""
+
+    __slots__ = ()
+
+    def __call__(self, text: str, *, key: object = None, **options: Unpack[TaskOptions]) -> Task[T]:
+        return self._task({"text": checks.text(text, "text")}, key, options)
+
+
+class AnswerSpec(Spec[AnswerOutput]):
+    """A spec whose tasks each have a question and the passages to answer it from."""
+
+    __slots__ = ()
+
+    def __call__(
+        self, question: str, passages: Passages, *, key: object = None, **options: Unpack[TaskOptions]
+    ) -> Task[AnswerOutput]:
+        return self._task(_answer_input(question, passages), key, options)
+
+
+class GenerateSpec(Spec[str]):
+    """A spec whose tasks each have a prompt to write from."""
+
+    __slots__ = ()
+
+    def __call__(self, prompt: str, *, key: object = None, **options: Unpack[TaskOptions]) -> Task[str]:
+        return self._task({"prompt": checks.text(prompt, "prompt")}, key, options)
+
+
+class Classify(Task[T]):
+    """One label for a text, or with ``multi=True`` a list of them. Labels are a list, or a mapping to descriptions."""
+
+    __slots__ = ()
+
+    @overload
+    def __init__(
+        self: Classify[str],
+        text: str,
+        labels: Labels,
+        *,
+        multi: Literal[False] = False,
+        name: str = "classify",
+        key: object = None,
+        **options: Unpack[SpecOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Classify[list[str]],
+        text: str,
+        labels: Labels,
+        *,
+        multi: Literal[True],
+        name: str = "classify",
+        key: object = None,
+        **options: Unpack[SpecOptions],
+    ) -> None: ...
+    def __init__(
+        self,
+        text: str,
+        labels: Labels,
+        *,
+        multi: bool = False,
+        name: str = "classify",
+        key: object = None,
+        **options: Unpack[SpecOptions],
+    ) -> None:
+        content, rest = _content("classify", name, options, labels=check_labels(labels), multi=multi)
+        super().__init__(content, {"text": checks.text(text, "text")}, key, rest, None)
+
+    @overload
+    @staticmethod
+    def spec(
+        name: str, labels: Labels, *, multi: Literal[False] = False, **options: Unpack[SpecOptions]
+    ) -> TextSpec[str]: ...
+    @overload
+    @staticmethod
+    def spec(
+        name: str, labels: Labels, *, multi: Literal[True], **options: Unpack[SpecOptions]
+    ) -> TextSpec[list[str]]: ...
+    @staticmethod
+    def spec(name: str, labels: Labels, *, multi: bool = False, **options: Unpack[SpecOptions]) -> TextSpec[Any]:
+        """A kind of classification: call it with a text to make its tasks."""
+        return TextSpec(*_content("classify", name, options, labels=check_labels(labels), multi=multi))
+
+
+class Extract(Task[T]):
+    """Fields out of a text, by a pydantic model or a JSON Schema."""
+
+    __slots__ = ()
+
+    @overload
+    def __init__(
+        self: Extract[M],
+        text: str,
+        schema: type[M],
+        *,
+        name: str = "extract",
+        key: object = None,
+        **options: Unpack[SpecOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Extract[dict[str, Any]],
+        text: str,
+        schema: Mapping[str, Any],
+        *,
+        name: str = "extract",
+        key: object = None,
+        **options: Unpack[SpecOptions],
+    ) -> None: ...
+    def __init__(
+        self,
+        text: str,
+        schema: type[BaseModel] | Mapping[str, Any],
+        *,
+        name: str = "extract",
+        key: object = None,
+        **options: Unpack[SpecOptions],
+    ) -> None:
+        document, model = _schema_of(schema)
+        content, rest = _content("extract", name, options, schema=document)
+        super().__init__(content, {"text": checks.text(text, "text")}, key, rest, model)
+
+    @overload
+    @staticmethod
+    def spec(name: str, schema: type[M], **options: Unpack[SpecOptions]) -> TextSpec[M]: ...
+    @overload
+    @staticmethod
+    def spec(name: str, schema: Mapping[str, Any], **options: Unpack[SpecOptions]) -> TextSpec[dict[str, Any]]: ...
+    @staticmethod
+    def spec(name: str, schema: type[BaseModel] | Mapping[str, Any], **options: Unpack[SpecOptions]) -> TextSpec[Any]:
+        """A kind of extraction: call it with a text to make its tasks."""
+        document, model = _schema_of(schema)
+        return TextSpec(*_content("extract", name, options, schema=document), model)
+
+
+class Answer(Task[AnswerOutput]):
+    """An answer to a question from the passages given with it, and from nothing else."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        question: str,
+        passages: Passages,
+        *,
+        name: str = "answer",
+        key: object = None,
+        **options: Unpack[SpecOptions],
+    ) -> None:
+        content, rest = _content("answer", name, options)
+        super().__init__(content, _answer_input(question, passages), key, rest, AnswerOutput)
+
+    @staticmethod
+    def spec(name: str, **options: Unpack[SpecOptions]) -> AnswerSpec:
+        """A kind of question: call it with a question and passages to make its tasks."""
+        return AnswerSpec(*_content("answer", name, options), AnswerOutput)
+
+
+class Generate(Task[str]):
+    """Free text, written from a prompt."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, prompt: str, *, name: str = "generate", key: object = None, **options: Unpack[SpecOptions]
+    ) -> None:
+        content, rest = _content("generate", name, options)
+        super().__init__(content, {"prompt": checks.text(prompt, "prompt")}, key, rest, None)
+
+    @staticmethod
+    def spec(name: str, **options: Unpack[SpecOptions]) -> GenerateSpec:
+        """A kind of writing: call it with a prompt to make its tasks."""
+        return GenerateSpec(*_content("generate", name, options))
+
+
+def _content(
+    type_: TaskType,
+    name: str,
+    options: SpecOptions,
+    *,
+    labels: dict[str, str | None] | None = None,
+    multi: bool = False,
+    schema: dict[str, Any] | None = None,
+) -> tuple[SpecBody, TaskOptions]:
+    """The spec's content, and the options left for the task."""
+    rest: dict[str, Any] = dict(options)
+    content = SpecBody(
+        type=type_,
+        name=check_name(name),
+        instructions=checks.optional_text(
+            rest.pop("instructions", None), "instructions", max_bytes=checks.MAX_INSTRUCTIONS_BYTES
+        ),
+        labels=labels,
+        multi=multi,
+        schema=schema,
+        examples=check_examples(rest.pop("examples", ())),
+        max_output_tokens=check_max_output_tokens(rest.pop("max_output_tokens", None)),
+    )
+    return content, rest  # type: ignore[return-value]  # what is left of SpecOptions is TaskOptions
+
+
+def _schema_of(schema: type[BaseModel] | Mapping[str, Any]) -> tuple[dict[str, Any], type[BaseModel] | None]:
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        return check_schema(schema.model_json_schema()), schema
+    return check_schema(dict(schema) if isinstance(schema, Mapping) else schema), None
+
+
+def _answer_input(question: str, passages: Passages) -> dict[str, Any]:
+    listed = list(passages.items()) if isinstance(passages, Mapping) else [_passage(one) for one in passages]
+    if not 1 <= len(listed) <= MAX_PASSAGES:
+        raise InvalidTask(f"{len(listed)} passages; give 1 to {MAX_PASSAGES}", field="passages")
+    if len({id_ for id_, _ in listed}) < len(listed):
+        raise InvalidTask("two passages have the same id", field="passages")
+    for id_, text in listed:
+        if len(checks.text(id_, "passages")) > checks.MAX_TAG_CHARS:
+            raise InvalidTask(f"a passage's id is longer than {checks.MAX_TAG_CHARS} characters", field="passages")
+        checks.text(text, "passages")
+    if sum(len(text) for _, text in listed) > checks.MAX_INPUT_BYTES:
+        raise InvalidTask(f"are more than {checks.MAX_INPUT_BYTES:,} bytes together: give fewer", field="passages")
+    return {"question": checks.text(question, "question"), "passages": [{"id": i, "text": t} for i, t in listed]}
+
+
+def _passage(passage: object) -> tuple[str, str]:
+    if not isinstance(passage, Mapping) or set(passage) != {"id", "text"}:
+        raise InvalidTask('each must be {"id": …, "text": …}', field="passages")
+    return passage["id"], passage["text"]
+
+
+def _check_options(options: TaskOptions) -> TaskOptions:
+    for name, value in options.items():
+        check = _OPTION_CHECKS.get(name)
+        if check is None:
+            raise InvalidTask(f"there is no such field{checks.did_you_mean(name, _OPTION_CHECKS)}", field=name)
+        check(value)
+    if "tier" in options and ("min_tier" in options or "max_tier" in options):
+        raise InvalidTask(
+            "pins the tier, so min_tier and max_tier have no meaning: give one or the other", field="tier"
+        )
+    return options
+
+
+def _check_priority(value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 9:
+        raise InvalidTask("must be a whole number from 0 (last) to 9 (first)", field="priority")
+
+
+def _check_deadline(value: object) -> None:
+    if isinstance(value, timedelta):
+        if value <= timedelta(0):
+            raise InvalidTask("must be a span of time after submission", field="deadline")
+    elif not isinstance(value, datetime):
+        raise InvalidTask("must be a datetime with its zone, or a timedelta from submission", field="deadline")
+    elif value.tzinfo is None:
+        raise InvalidTask("has no time zone: give datetime.now(UTC) + …, or a timedelta", field="deadline")
+
+
+def _refuse_max_cost(_value: object) -> None:
+    raise InvalidTask(
+        "cost caps are not enforced in this release, so they are refused: leave max_cost out", field="max_cost"
+    )
+
+
+_OPTION_CHECKS: dict[str, Callable[[object], object]] = {
+    "tier": lambda value: checks.text(value, "tier"),
+    "min_tier": lambda value: checks.text(value, "min_tier"),
+    "max_tier": lambda value: checks.text(value, "max_tier"),
+    "stakes": lambda value: checks.choice(value, "stakes", STAKES),
+    "urgency": lambda value: checks.choice(value, "urgency", URGENCIES),
+    "priority": _check_priority,
+    "deadline": _check_deadline,
+    "require": lambda value: checks.string_map(value, "require"),
+    "tags": lambda value: checks.string_map(value, "tags"),
+    "max_cost": _refuse_max_cost,
+}
