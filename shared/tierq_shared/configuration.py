@@ -85,7 +85,9 @@ def find_file(start: Path | None = None, env: Mapping[str, str] = os.environ) ->
     return next((folder / FILE_NAME for folder in (here, *here.parents) if (folder / FILE_NAME).is_file()), None)
 
 
-def load(path: Path | None = None, *, env: Mapping[str, str] = os.environ, **overrides: str | None) -> Settings:
+def load(
+    path: Path | None = None, overrides: Mapping[str, str | None] | None = None, env: Mapping[str, str] = os.environ
+) -> Settings:
     """Settings from a file (none where ``path`` is None), the environment above it, and arguments above both.
 
     Raises:
@@ -97,13 +99,21 @@ def load(path: Path | None = None, *, env: Mapping[str, str] = os.environ, **ove
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path}: this is no valid TOML: {error}") from None
     for name, variable in URL_VARIABLES.items():
-        value = overrides.get(name) or env.get(variable) or values.get(name)
+        value = (overrides or {}).get(name) or env.get(variable) or values.get(name)
         if value is not None:
             values[name] = value
     try:
         return Settings(**values, path=path)
     except ValidationError as error:
         raise ConfigurationError("\n".join(_findings(error, text, path))) from None
+
+
+def with_embedded_urls(settings: Settings) -> Settings:
+    """The settings, with the embedded stack's URLs where no database is named."""
+    if settings.database_url is not None:
+        return settings
+    urls = {name: SecretStr(url) for name, url in embedded_paths(settings.path).urls().items()}
+    return settings.model_copy(update=urls)
 
 
 def sources(settings: Settings, env: Mapping[str, str] = os.environ) -> dict[str, str]:

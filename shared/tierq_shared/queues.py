@@ -81,8 +81,8 @@ def make_app(settings: Settings) -> Celery:
     is_redis = _is_redis(url)
     app = Celery("tierq", broker=url, set_as_current=False)
     app.conf.update(
-        task_queues=[_queue(tier, is_redis) for tier in settings.tiers],
-        task_default_queue=queue_name(next(iter(settings.tiers), "small")),
+        task_queues=[_queue(tier, is_redis) for tier in settings.tier_names],
+        task_default_queue=queue_name(settings.tier_names[0]),
         task_create_missing_queues=False,
         task_serializer="json",
         accept_content=["json"],

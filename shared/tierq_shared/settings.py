@@ -120,8 +120,13 @@ class Settings(Table):
 
     def make_policy(self) -> Policy:
         """The routing policy; without rules, the default ones where the default tiers are there, else the last tier."""
-        rules = self.policy or [rule for rule in DEFAULT_RULES if set(DEFAULT_TIERS) <= set(self.tiers)]
-        return Policy(rules, list(self.tiers))
+        rules = self.policy or [rule for rule in DEFAULT_RULES if set(DEFAULT_TIERS) <= set(self.tier_names)]
+        return Policy(rules, self.tier_names)
+
+    @property
+    def tier_names(self) -> list[str]:
+        """The tiers, cheapest first. A producer that knows only the URLs assumes the default ones."""
+        return list(self.tiers) or list(DEFAULT_TIERS)
 
     def chain(self, tier: str) -> list[Deployment]:
         """A tier's deployments, in the order in which they are tried."""

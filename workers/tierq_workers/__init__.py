@@ -1,1 +1,1 @@
-"""What a tier's worker pool runs: the engine, the deployment chain, the provider adapters, the recorder and the sweeper."""
+"""What a tier's worker pool runs: engine, chain execution, provider adapters, recorder and sweeper."""

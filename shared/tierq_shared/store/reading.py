@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 from sqlalchemy import Connection, func, select
@@ -132,8 +132,12 @@ def ended_positions(connection: Connection, batch_id: str) -> list[int]:
     return list(connection.execute(statement).scalars())
 
 
+Decoder: TypeAlias = Callable[[str, str, Any], Any]
+"""Makes a caller's value of a spec's id, a task's type and the stored output; raises ValueError where it cannot."""
+
+
 def outcomes(
-    connection: Connection, batch_id: str, positions: Sequence[int], tags: dict[str, str]
+    connection: Connection, batch_id: str, positions: Sequence[int], tags: dict[str, str], decode: Decoder
 ) -> list[Outcome[Any]]:
     """The outcomes of the ended tasks among these positions, in order. ``tags`` are the batch's own."""
     rows = connection.execute(
@@ -141,17 +145,17 @@ def outcomes(
             tasks.c.batch_id == batch_id, tasks.c.position.in_(positions), tasks.c.state.in_(TERMINAL)
         )
     ).all()
-    return _outcomes(connection, rows, tags)
+    return _outcomes(connection, rows, tags, decode)
 
 
 def outcomes_after(
-    connection: Connection, batch_id: str, position: int, limit: int, tags: dict[str, str]
+    connection: Connection, batch_id: str, position: int, limit: int, tags: dict[str, str], decode: Decoder
 ) -> list[Outcome[Any]]:
     """The tasks of a batch in order, beyond a position, as they stand now."""
     rows = connection.execute(
         _outcome_columns().where(tasks.c.batch_id == batch_id, tasks.c.position > position).limit(limit)
     ).all()
-    return _outcomes(connection, rows, tags)
+    return _outcomes(connection, rows, tags, decode)
 
 
 def _batch_columns() -> Any:
@@ -197,18 +201,25 @@ def _outcome_columns() -> Any:
     )
 
 
-def _outcomes(connection: Connection, rows: Sequence[Any], tags: dict[str, str]) -> list[Outcome[Any]]:
+def _outcomes(connection: Connection, rows: Sequence[Any], tags: dict[str, str], decode: Decoder) -> list[Outcome[Any]]:
     ledger = connection.execute(
         select(attempts)
         .where(attempts.c.task_id.in_([row.id for row in rows]))
         .order_by(attempts.c.task_id, attempts.c.ordinal)
     ).all()
     calls = {task_id: list(group) for task_id, group in groupby(ledger, key=lambda attempt: attempt.task_id)}
-    return [_outcome(row, calls.get(row.id, []), tags) for row in rows]
+    return [_outcome(row, calls.get(row.id, []), tags, decode) for row in rows]
 
 
-def _outcome(row: Any, calls: Sequence[Any], tags: dict[str, str]) -> Outcome[Any]:
+def _outcome(row: Any, calls: Sequence[Any], tags: dict[str, str], decode: Decoder) -> Outcome[Any]:
     last = calls[-1] if calls else None
+    state, output, error = TaskState(row.state), None, _error(row)
+    if row.output is not None:
+        try:
+            output = decode(row.spec_id, row.type, orjson.loads(row.output))
+        except ValueError as problem:
+            # The JSON Schema was satisfied, the caller's own model was not: that is no success for the caller.
+            state, error = TaskState.FAILED, TaskError("invalid_output", str(problem), retryable=False)
     return Outcome(
         task_id=row.id,
         batch_id=row.batch_id,
@@ -216,10 +227,10 @@ def _outcome(row: Any, calls: Sequence[Any], tags: dict[str, str]) -> Outcome[An
         key=row.key,
         type=row.type,
         tags={**tags, **(orjson.loads(row.tags) if row.tags else {})},
-        state=TaskState(row.state),
-        output=orjson.loads(row.output) if row.output is not None else None,
+        state=state,
+        output=output,
         confidence=None,
-        error=_error(row),
+        error=error,
         tier=row.tier,
         deployment=last.deployment if last else None,
         model=last.model if last else None,

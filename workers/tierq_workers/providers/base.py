@@ -12,7 +12,7 @@ from tierq_shared.outcomes import ErrorClass
 from tierq_shared.prompts import Prompt
 
 ATTEMPT_HEADER = "x-client-request-id"
-"""Carries the attempt id to the provider. OpenAI documents this header for the caller's own id; the others ignore it."""
+"""Carries the attempt id to the provider. OpenAI documents it for the caller's own id; the others ignore it."""
 
 
 @dataclass(frozen=True, slots=True)

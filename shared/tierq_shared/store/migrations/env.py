@@ -1,6 +1,7 @@
 """How alembic runs TierQ's migrations: on the connection it is given, with a version table of TierQ's own."""
 
 from alembic import context
+
 from tierq_shared.store.schema import VERSION_TABLE
 from tierq_shared.store.tables import metadata
 

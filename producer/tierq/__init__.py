@@ -1,0 +1,58 @@
+"""TierQ for backend apps: submit typed LLM tasks, read their outcomes.
+
+>>> from tierq import Classify, Client
+>>> intent = Classify.spec("intent", labels=["billing", "bug", "praise"])
+"""
+
+from tierq.async_client import AsyncBatch, AsyncClient, AsyncHandle
+from tierq.client import Client
+from tierq.handles import Batch, Handle
+from tierq_shared.errors import (
+    BatchAborted,
+    BatchNotFound,
+    ConfigurationError,
+    InvalidTask,
+    KeyConflict,
+    NotConfigured,
+    SchemaMissing,
+    StoreError,
+    TaskFailed,
+    TierQError,
+    WaitTimeout,
+)
+from tierq_shared.outcomes import Outcome, TaskError, TaskState
+from tierq_shared.store.reading import Progress, TierProgress
+from tierq_shared.tasks import Answer, AnswerOutput, Classify, Extract, Generate, Task
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Answer",
+    "AnswerOutput",
+    "AsyncBatch",
+    "AsyncClient",
+    "AsyncHandle",
+    "Batch",
+    "BatchAborted",
+    "BatchNotFound",
+    "Classify",
+    "Client",
+    "ConfigurationError",
+    "Extract",
+    "Generate",
+    "Handle",
+    "InvalidTask",
+    "KeyConflict",
+    "NotConfigured",
+    "Outcome",
+    "Progress",
+    "SchemaMissing",
+    "StoreError",
+    "Task",
+    "TaskError",
+    "TaskFailed",
+    "TaskState",
+    "TierProgress",
+    "TierQError",
+    "WaitTimeout",
+]

@@ -1,0 +1,163 @@
+"""The synchronous client of backend apps."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+from pydantic import BaseModel
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+from tierq.handles import Batch, Desk, Handle
+from tierq.news import Listener
+from tierq.outputs import Decoder
+from tierq.submitting import BatchOptions, Submitter
+from tierq_shared import configuration
+from tierq_shared.errors import NotConfigured
+from tierq_shared.queues import Publisher, make_app
+from tierq_shared.settings import Settings
+from tierq_shared.store import reading, schema
+from tierq_shared.store.connection import Store
+from tierq_shared.tasks import Task
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+
+log = logging.getLogger("tierq")
+
+
+class Client:
+    """Submits tasks and reads outcomes. Safe to share between threads; make one a process.
+
+    It finds its configuration in its arguments, then in `TIERQ_*` variables, then in the nearest `tierq.toml` upwards,
+    and never starts anything by itself.
+
+    Raises:
+        NotConfigured: no configuration was found.
+        ConfigurationError: one was found that cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: str | os.PathLike[str] | None = None,
+        settings: Settings | None = None,
+        database_url: str | None = None,
+        broker_url: str | None = None,
+        state_url: str | None = None,
+    ) -> None:
+        urls = {"database_url": database_url, "broker_url": broker_url, "state_url": state_url}
+        self.settings = settings or find_settings(Path(config) if config else None, **urls)
+        secret = self.settings.database_url
+        self._store = Store(secret.get_secret_value() if secret else "")
+        self._publisher = Publisher(make_app(self.settings))
+        self._submitter = Submitter(self.settings, self._store, self._publisher)
+        state = self.settings.state_url
+        self._desk = Desk(self._store, Listener(state.get_secret_value() if state else None))
+        self._checked = False
+
+    def submit(
+        self, task: Task[T], *, tags: Mapping[str, str] | None = None, session: Session | None = None
+    ) -> Handle[T]:
+        """Submits one task.
+
+        Raises:
+            InvalidTask: the task was refused; the message names the field and the mend.
+        """
+        return Handle(self.submit_many([task], tags=tags, session=session))
+
+    def submit_many(
+        self,
+        tasks: Iterable[Task[T]],
+        *,
+        key: str | None = None,
+        label: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        deadline: datetime | timedelta | None = None,
+        streaming: bool = False,
+        session: Session | None = None,
+    ) -> Batch[T]:
+        """Submits tasks as one batch, streamed from any iterable in flat memory.
+
+        ``key`` makes it idempotent: the same key is the same batch, however often it is submitted, and a submission
+        that broke off is resumed. ``streaming`` lets tasks run before the last one is submitted. ``session`` joins the
+        caller's own transaction (its database must hold TierQ's tables) and publishes after its commit.
+
+        Raises:
+            InvalidTask: a task was refused; the whole batch is given up, nothing of it runs.
+            KeyConflict: a key came again with another payload.
+        """
+        self.check_schema()
+        options = BatchOptions(key, label, dict(tags) if tags else None, deadline, streaming)
+        decoder = Decoder()
+        if session is not None:
+            batch_id = self._submitter.submit_in(session.connection(), tasks, options, decoder)
+            event.listen(session, "after_commit", lambda _session: self._submitter.publish_batch(batch_id), once=True)
+        else:
+            batch_id = self._submitter.submit(tasks, options, decoder)
+        return Batch(self._desk, batch_id, decoder)
+
+    @overload
+    def batch(self, batch_id: str) -> Batch[Any]: ...
+    @overload
+    def batch(self, batch_id: str, schema: type[M]) -> Batch[M]: ...
+    def batch(self, batch_id: str, schema: type[BaseModel] | None = None) -> Batch[Any]:
+        """Picks a batch up again by its id; ``schema`` types the outputs of an extraction.
+
+        Raises:
+            BatchNotFound: no batch has this id.
+        """
+        self.check_schema()
+        with self._store.reading() as connection:
+            reading.batch_tags(connection, batch_id)
+        return Batch(self._desk, batch_id, Decoder(schema))
+
+    def batches(self, limit: int = 20) -> list[reading.Progress]:
+        """The latest batches, newest first."""
+        self.check_schema()
+        with self._store.reading() as connection:
+            return reading.recent_batches(connection, limit)
+
+    def check_schema(self) -> None:
+        """Looks once whether the store's tables are ones this release works with.
+
+        Raises:
+            SchemaMissing: TierQ's tables are not there.
+            SchemaMismatch: they are of another release.
+        """
+        if not self._checked:
+            schema.check(self._store)
+            self._checked = True
+
+    def close(self) -> None:
+        """Closes its connections. What was submitted goes on."""
+        self._desk.listener.close()
+        self._publisher.close()
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+
+def find_settings(config: Path | None, **urls: str | None) -> Settings:
+    """The configuration of a producer, with the embedded stack's URLs where the file names no database."""
+    path = config or configuration.find_file()
+    settings = configuration.load(path, urls)
+    if settings.database_url is not None:
+        return settings
+    embedded = configuration.embedded_paths(path)
+    if not embedded.database.exists():
+        raise NotConfigured(
+            "TierQ is not configured here: set TIERQ_DATABASE_URL and TIERQ_BROKER_URL, or write a tierq.toml "
+            "(`tierq init`) and start the embedded stack beside it with `tierq up`"
+        )
+    return configuration.with_embedded_urls(settings)

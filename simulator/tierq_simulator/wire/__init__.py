@@ -1,0 +1,1 @@
+"""The providers' wire formats, one a file: requests in, answers and errors out."""

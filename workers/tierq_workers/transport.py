@@ -1,0 +1,102 @@
+"""Sends adapters' requests and reads the answers to their end. The one module that imports httpx."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from tierq_shared.outcomes import ErrorClass
+from tierq_workers.providers.base import ProviderError, Request, Response
+
+CONNECT_TIMEOUT_S = 10.0
+KEEPALIVE_S = 15.0
+"""Shorter than the providers' and load balancers' own, so that we close idle connections before they do."""
+
+_TOTAL_TIMEOUTS = 10
+"""A call may take ten times its silence timeout in all: a server that trickles bytes for ever is given up too."""
+
+
+class Transport:
+    """HTTP for one worker process, on one event loop.
+
+    Requests go straight to the aiohttp transport: httpx's client layer above it (redirects, cookies, auth flows) is
+    not used here and costs more than the transport; httpx's own connection pool is scanned for every request.
+    """
+
+    def __init__(self, *, max_response_bytes: int) -> None:
+        self._max_bytes = max_response_bytes
+        self._transport = AiohttpTransport(client=_session)
+
+    async def send(self, request: Request, *, timeout_s: float) -> Response | ProviderError:
+        """The answer, or why there is none. ``timeout_s``: seconds of silence after which the call is given up."""
+        timeout = {"connect": min(CONNECT_TIMEOUT_S, timeout_s), "read": timeout_s, "write": timeout_s, "pool": None}
+        message = httpx.Request(
+            "POST", request.url, headers=request.headers, content=request.body, extensions={"timeout": timeout}
+        )
+        try:
+            async with asyncio.timeout(timeout_s * _TOTAL_TIMEOUTS):
+                answer = await self._transport.handle_async_request(message)
+                return await self._read(answer)
+        except TimeoutError:
+            return _overloaded("the answer did not come to an end in time", sent=True)
+        except httpx.DecodingError:
+            return ProviderError(ErrorClass.INVALID_OUTPUT, "the answer's content encoding is broken")
+        except httpx.TransportError as error:
+            return _transport_error(error)
+        except (aiohttp.ClientError, OSError, httpx.InvalidURL) as error:
+            return _overloaded(f"{type(error).__name__}", sent=not _never_left(error))
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        await self.aclose()
+
+    async def _read(self, answer: httpx.Response) -> Response | ProviderError:
+        body = bytearray()
+        try:
+            async for part in answer.aiter_bytes():
+                body += part
+                if len(body) > self._max_bytes:
+                    return ProviderError(
+                        ErrorClass.INVALID_OUTPUT,
+                        f"the answer is larger than {self._max_bytes:,} bytes",
+                        http_status=answer.status_code,
+                    )
+        finally:
+            await answer.aclose()
+        return Response(answer.status_code, answer.headers, bytes(body))
+
+
+def _session() -> aiohttp.ClientSession:
+    # The engine's slots bound the connections; a second bound here would only hide waiting from them.
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=60)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+
+def _transport_error(error: httpx.TransportError) -> ProviderError:
+    cause = error.__cause__ or error
+    name = type(cause).__name__
+    if isinstance(error, httpx.UnsupportedProtocol):
+        return ProviderError(ErrorClass.INVALID_REQUEST, "the base_url is no http(s) URL", sent=False)
+    if isinstance(error, httpx.TimeoutException) and isinstance(cause, TimeoutError):
+        return _overloaded(f"no answer in time ({name})", sent=not _never_left(cause))
+    return _overloaded(f"the connection failed ({name})", sent=not _never_left(cause))
+
+
+def _never_left(cause: BaseException) -> bool:
+    """Whether the request cannot have reached the provider. httpx's own classes do not say it: the transport maps a
+    server that hung up after the request to `ConnectTimeout` as well."""
+    return isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.InvalidURL)
+
+
+def _overloaded(message: str, *, sent: bool) -> ProviderError:
+    return ProviderError(ErrorClass.OVERLOADED, message, sent=sent)
