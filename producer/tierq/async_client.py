@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
 
 from pydantic import BaseModel
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from tierq.client import Client
 from tierq.collecting import Collector
@@ -23,6 +22,9 @@ from tierq_shared.outcomes import Outcome
 from tierq_shared.settings import Settings
 from tierq_shared.store.reading import Progress
 from tierq_shared.tasks import Task
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -142,9 +142,7 @@ class Desk:
         reply.settle = partial(self._settle_answer, call, outcome, completion.usage)
         return reply
 
-    def _completion(
-        self, call: _Call, ask: Ask, text: str, behaviour: Behaviour, fault: Fault | None
-    ) -> Completion:
+    def _completion(self, call: _Call, ask: Ask, text: str, behaviour: Behaviour, fault: Fault | None) -> Completion:
         finish: Finish = "stop"
         if fault is not None:
             text = spoil(fault, text, ask.schema)

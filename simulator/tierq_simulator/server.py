@@ -35,6 +35,7 @@ class Connection(asyncio.Protocol):
         self._keep_alive = True
         self._blocked = False
         self._transport: asyncio.Transport | None = None
+        self.closed: asyncio.Future[None] = self._loop.create_future()
         self.on_message_begin()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -42,10 +43,11 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._open.add(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
         """The client is gone. A reply still on its way is produced nevertheless, as a provider would."""
         self._open.discard(self)
         self._transport = None
+        self.closed.set_result(None)
         self._queue.clear()
         reply = self._current
         if reply is not None and reply.manner in ("hang", "slow"):
@@ -205,10 +207,10 @@ class Server:
         """Stop listening and cut every connection."""
         if self._listener is not None:
             self._listener.close()
-        for connection in list(self._connections):
+        open_now = list(self._connections)
+        for connection in open_now:
             connection.drop()
-        while self._connections:
-            await asyncio.sleep(0)
+        await asyncio.gather(*(connection.closed for connection in open_now))
         if self._listener is not None:
             await self._listener.wait_closed()
         self.desk.close()

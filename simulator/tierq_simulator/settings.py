@@ -85,7 +85,9 @@ class Settings:
         """Read a configuration as JSON gives it; a ConfigError names what is wrong and where."""
         top = _table(raw, "config")
         _known(top, {"seed", "models", "providers"}, "config")
-        models = {name: _entry(entry, f"models.{name}") for name, entry in _table(top.get("models", {}), "models").items()}
+        models = {
+            name: _entry(entry, f"models.{name}") for name, entry in _table(top.get("models", {}), "models").items()
+        }
         named = _table(top.get("providers", {}), "providers")
         _known(named, PROVIDERS, "providers")
         providers = {name: _entry(entry, f"providers.{name}") for name, entry in named.items()}

@@ -44,14 +44,12 @@ class Stats:
 
     def count(self, model: str, usage: Usage) -> None:
         """The tokens of one answer."""
-        spent = {
-            "input": usage.input,
-            "cached": usage.cached,
-            "cache_write": usage.cache_write,
-            "output": usage.output,
-            "reasoning": usage.reasoning,
-        }
-        self._tokens.update(spent)
+        tokens = self._tokens
+        tokens["input"] += usage.input
+        tokens["cached"] += usage.cached
+        tokens["cache_write"] += usage.cache_write
+        tokens["output"] += usage.output
+        tokens["reasoning"] += usage.reasoning
         self._models[model]["input_tokens"] += usage.input
         self._models[model]["output_tokens"] += usage.output
 

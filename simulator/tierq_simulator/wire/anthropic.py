@@ -22,11 +22,12 @@ from tierq_simulator.wire.base import (
 )
 from tierq_simulator.wire.strict import anthropic_objection
 
-_FIELDS = frozenset(
+_FIELD_NAMES = (
     "cache_control container context_management inference_geo max_tokens mcp_servers messages metadata model "
     "output_config service_tier speed stop_sequences stream system temperature thinking tool_choice tools "
-    "top_k top_p".split()
+    "top_k top_p"
 )
+_FIELDS = frozenset(_FIELD_NAMES.split())
 _VERSIONS = ("2023-01-01", "2023-06-01", "2026-10-21")
 _NO_SAMPLING = "2026-10-21"
 
@@ -118,7 +119,9 @@ class Anthropic:
     def headers(self, request_id: str, allowance: Allowance | None) -> Headers:
         """The request id and, where there is a quota, its state."""
         found = [("request-id", request_id)]
-        for name, state in () if allowance is None else (("requests", allowance.requests), ("tokens", allowance.tokens)):
+        for name, state in (
+            () if allowance is None else (("requests", allowance.requests), ("tokens", allowance.tokens))
+        ):
             if state is not None:
                 limit, left, reset = state
                 at = datetime.now(UTC) + timedelta(seconds=math.ceil(reset))

@@ -49,7 +49,7 @@ class Completion:
 
 @dataclass(slots=True)
 class Allowance:
-    """What a quota says: seconds to wait (0: admitted), what is scarce, and (limit, left, seconds till full) of each."""
+    """What a quota says: seconds to wait (0: admitted), what is scarce, and each limit's (limit, left, full in s)."""
 
     wait_s: float
     scarce: str

@@ -24,10 +24,11 @@ from tierq_simulator.wire.base import (
 
 PATH = re.compile(r"/(v1|v1beta)/models/([^/:]+):generateContent")
 
-_FIELDS = frozenset(
+_FIELD_NAMES = (
     "contents systemInstruction system_instruction generationConfig generation_config safetySettings safety_settings "
-    "tools toolConfig tool_config cachedContent cached_content labels serviceTier store model".split()
+    "tools toolConfig tool_config cachedContent cached_content labels serviceTier store model"
 )
+_FIELDS = frozenset(_FIELD_NAMES.split())
 
 # kind: status, google.rpc code, message
 _ERRORS: dict[str, tuple[int, str, str]] = {
@@ -39,8 +40,7 @@ _ERRORS: dict[str, tuple[int, str, str]] = {
     "no_key": (
         401,
         "UNAUTHENTICATED",
-        "Request is missing required authentication credential. Expected OAuth 2 access token, login cookie or other "
-        "valid authentication credential.",
+        "Request is missing required authentication credential. Expected an API key or an OAuth 2 access token.",
     ),
     "too_long": (
         400,
@@ -82,7 +82,9 @@ class Gemini:
         body = body_of(request)
         unknown = [name for name in body if name not in _FIELDS]
         if unknown:
-            raise invalid(f'Invalid JSON payload received. Unknown name "{unknown[0]}": Cannot find field.', None, model)
+            raise invalid(
+                f'Invalid JSON payload received. Unknown name "{unknown[0]}": Cannot find field.', None, model
+            )
         config = body.get("generationConfig") or body.get("generation_config") or {}
         schema, schema_size = _schema(config, model)
         system = text_of((body.get("systemInstruction") or body.get("system_instruction") or {}).get("parts"))

@@ -25,12 +25,13 @@ from tierq_simulator.wire.strict import openai_objection
 # A fixed birthday for made-up objects: answers stay the same from run to run.
 CREATED = 1_767_225_600
 
-_FIELDS = frozenset(
+_FIELD_NAMES = (
     "audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens messages "
     "metadata modalities model n parallel_tool_calls prediction presence_penalty prompt_cache_key "
     "prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier stop store stream "
-    "stream_options temperature tool_choice tools top_logprobs top_p user verbosity web_search_options".split()
+    "stream_options temperature tool_choice tools top_logprobs top_p user verbosity web_search_options"
 )
+_FIELDS = frozenset(_FIELD_NAMES.split())
 _SYSTEM_ROLES = ("system", "developer")
 
 # kind: status, type, code, message
@@ -94,7 +95,7 @@ class OpenAI:
         """A ``chat.completion``."""
         usage = completion.usage
         refused = completion.finish in ("refused", "refused_prompt")
-        message = {"role": "assistant", "content": completion.text, "refusal": None, "annotations": []}
+        message: dict[str, Any] = {"role": "assistant", "content": completion.text, "refusal": None, "annotations": []}
         if refused:
             message.update(content=None, refusal="I'm sorry, I can't help with that.")
         reason = "length" if completion.finish == "length" else "stop"
@@ -135,7 +136,9 @@ class OpenAI:
     def headers(self, request_id: str, allowance: Allowance | None) -> Headers:
         """The request id and, where there is a quota, its state."""
         found = [("x-request-id", request_id), ("openai-version", "2020-10-01")]
-        for name, state in () if allowance is None else (("requests", allowance.requests), ("tokens", allowance.tokens)):
+        for name, state in (
+            () if allowance is None else (("requests", allowance.requests), ("tokens", allowance.tokens))
+        ):
             if state is not None:
                 limit, left, reset = state
                 found.append((f"x-ratelimit-limit-{name}", str(limit)))

@@ -1,0 +1,5 @@
+"""`python -m tierq_console` is the `tierq` command."""
+
+from tierq_console.entry import main
+
+main()

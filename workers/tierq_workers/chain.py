@@ -1,0 +1,194 @@
+"""Decides what is next for a task: which deployment, a re-ask, the next tier, a wait, or the end. No I/O."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+from tierq_shared.deployments import Deployment
+from tierq_shared.outcomes import ErrorClass
+from tierq_shared.settings import meets
+from tierq_workers.limits import RestKind, Rests
+from tierq_workers.providers.base import ProviderError
+
+RETRY_AFTER_CAP_S = 120.0
+"""However long a provider asks us to wait, we look again after this."""
+RATE_LIMIT_REST_S = 5.0
+"""Where a provider throttles and does not say for how long."""
+QUOTA_REST_S = 300.0
+BACKOFF_FIRST_S = 1.0
+BACKOFF_CAP_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Call this deployment next; ``reask`` with what was wrong with its last answer."""
+
+    deployment: Deployment
+    reask: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Escalate:
+    """Go to the next tier up, if there is one that the task may use; else fail as ``code`` says."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait in SQL, holding nothing, for this many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    code: str
+    message: str
+
+
+NextStep = Call | Escalate | Wait | Fail
+
+
+@dataclass(slots=True)
+class Trail:
+    """What has been tried for a task since it was claimed."""
+
+    urgency: str
+    waited_s: float
+    """Since it was submitted, when it was claimed."""
+    require: dict[str, str]
+    attempts: int
+    """Calls so far, those of earlier claims among them."""
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    """Deployment and error class of each failed call."""
+    reasked: bool = False
+    passed: set[str] = field(default_factory=set)
+    """Deployments that are not to be tried again in this claim."""
+
+
+class Chain:
+    """A tier's deployments in order, with what this process knows of each."""
+
+    def __init__(
+        self,
+        deployments: Sequence[Deployment],
+        rests: Rests,
+        *,
+        spill_after_s: float,
+        max_attempts: int,
+        windows: dict[str, int | None],
+        refusal_failover: bool = False,
+    ) -> None:
+        self._deployments = list(deployments)
+        self._rests = rests
+        self._spill_after_s = spill_after_s
+        self._max_attempts = max_attempts
+        self._windows = windows
+        self._refusal_failover = refusal_failover
+
+    def first(self, trail: Trail) -> Call | Wait | Fail:
+        """Where a task begins: the first deployment that it may use now, or how long it has to wait."""
+        usable = [one for one in self._deployments if meets(one, trail.require) and one.name not in trail.passed]
+        if not usable:
+            return Fail("all_deployments_failed", _listed(trail) or "no deployment of this tier may run it")
+        if all(self._rests.is_for_good(one.name) for one in usable):
+            # Nothing but another configuration helps; a call says so in the provider's own words, and costs nothing.
+            return Call(usable[0])
+        return self._first_rested(usable, trail)
+
+    def after(self, failed: Deployment, error: ProviderError, trail: Trail) -> NextStep:
+        """What follows a failed call, by the class of its error."""
+        trail.failures.append((failed.name, error.error_class.value))
+        self._note(failed, error)
+        match error.error_class:
+            case ErrorClass.INVALID_REQUEST:
+                return Fail("invalid_request", error.message)
+            case ErrorClass.REFUSED if not self._refusal_failover:
+                return Fail("refused", error.message)
+            case ErrorClass.TOO_LONG:
+                return self._larger(failed, trail) or Escalate("too_long", error.message)
+            case ErrorClass.INVALID_OUTPUT:
+                return self._correct(failed, error, trail)
+            case ErrorClass.RATE_LIMITED:
+                pass  # the rest just noted decides, by urgency
+            case _:
+                trail.passed.add(failed.name)
+        return self._within_budget(trail)
+
+    def rest_s(self) -> float:
+        """How long it takes until the first deployment of the chain may be called; 0 where one may be now."""
+        rests = [self._rests.of(one.name) for one in self._deployments]
+        spans = [self._rests.remaining_s(rest) for rest in rests if rest is not None]
+        # Standard work waits for the first deployment even where a dearer one is free, so the earliest rest counts.
+        return min(min(spans, default=0.0), RETRY_AFTER_CAP_S)
+
+    def _first_rested(self, usable: Sequence[Deployment], trail: Trail) -> Call | Wait:
+        soonest = inf
+        for deployment in usable:
+            rest = self._rests.of(deployment.name)
+            if rest is None:
+                return Call(deployment)
+            soonest = min(soonest, self._rests.remaining_s(rest))
+            if rest.kind is RestKind.THROTTLED and not self._may_spill(trail):
+                return Wait(self._rests.remaining_s(rest))
+        return Wait(soonest)
+
+    def _may_spill(self, trail: Trail) -> bool:
+        """Whether a task may leave a throttled deployment for a dearer one."""
+        if trail.urgency == "interactive":
+            return True
+        return trail.urgency == "standard" and trail.waited_s >= self._spill_after_s
+
+    def _note(self, failed: Deployment, error: ProviderError) -> None:
+        match error.error_class:
+            case ErrorClass.RATE_LIMITED:
+                seconds = RATE_LIMIT_REST_S if error.retry_after_s is None else error.retry_after_s
+                self._rests.rest(failed.name, RestKind.THROTTLED, min(seconds, RETRY_AFTER_CAP_S))
+            case ErrorClass.QUOTA_EXHAUSTED:
+                self._rests.rest(failed.name, RestKind.BROKEN, QUOTA_REST_S)
+            case ErrorClass.AUTH:
+                self._rests.rest(failed.name, RestKind.BROKEN, inf)
+
+    def _larger(self, failed: Deployment, trail: Trail) -> Call | None:
+        """A deployment with a larger context window than the one that was too small."""
+        trail.passed.add(failed.name)
+        window = self._windows.get(failed.name) or 0
+        for deployment in self._deployments:
+            larger = (self._windows.get(deployment.name) or 0) > window
+            if larger and deployment.name not in trail.passed and meets(deployment, trail.require):
+                return Call(deployment)
+        return None
+
+    def _correct(self, failed: Deployment, error: ProviderError, trail: Trail) -> NextStep:
+        if trail.reasked:
+            return Escalate("invalid_output", error.message)
+        if trail.attempts >= self._max_attempts:
+            return Fail("invalid_output", error.message)
+        trail.reasked = True
+        return Call(failed, reask=True)
+
+    def _within_budget(self, trail: Trail) -> NextStep:
+        if trail.attempts >= self._max_attempts:
+            return Fail(
+                "all_deployments_failed", f"{trail.attempts} calls were made; in the last claim: {_listed(trail)}"
+            )
+        step = self.first(trail)
+        if isinstance(step, Fail):
+            if all(error_class == ErrorClass.AUTH for _, error_class in trail.failures):
+                return step
+            return Wait(backoff_s(trail.attempts))
+        return step
+
+
+def backoff_s(attempts: int) -> float:
+    """Full jitter over an exponentially growing span (Brooker, «Exponential Backoff And Jitter», AWS, 2015)."""
+    return random.uniform(0.1, min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2 ** min(attempts, 10)))  # noqa: S311
+
+
+def _listed(trail: Trail) -> str:
+    return ", ".join(f"{deployment}: {error_class}" for deployment, error_class in trail.failures)

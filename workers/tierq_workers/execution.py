@@ -1,0 +1,269 @@
+"""Runs one claimed task: calls, checks and decides until it has ended, waits again, or belongs to somebody else."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+from pydantic import SecretStr
+
+from tierq_shared.configuration import resolve_base_url, resolve_key
+from tierq_shared.deployments import Deployment
+from tierq_shared.ids import new_id
+from tierq_shared.money import Rates, Usage
+from tierq_shared.outcomes import AttemptOutcome, ErrorClass
+from tierq_shared.policy import Policy
+from tierq_shared.prompts import Prompt
+from tierq_shared.settings import Settings
+from tierq_shared.store.claims import ClaimedTask, NewAttempt
+from tierq_shared.store.outcomes import AttemptResult, Ended, Requeued, Step
+from tierq_workers.answers import Kind, Problem
+from tierq_workers.chain import Call, Chain, Escalate, Fail, NextStep, Trail, Wait
+from tierq_workers.limits import Rests
+from tierq_workers.prices import PriceList
+from tierq_workers.providers import adapter_for
+from tierq_workers.providers.base import Completion, ProviderError
+from tierq_workers.transport import Transport
+
+log = logging.getLogger("tierq.worker")
+
+_RESERVE_BYTES_PER_TOKEN = 3
+"""A worst case is reserved, so fewer bytes a token than the rule of thumb that routing goes by."""
+
+Record = Callable[[Step], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A deployment with what it takes to call it."""
+
+    deployment: Deployment
+    key: SecretStr | None = field(repr=False)
+
+
+class TierRuntime:
+    """What all runs of one tier share: deployments, prices, policy, transport."""
+
+    def __init__(self, settings: Settings, tier: str, transport: Transport) -> None:
+        self.tier = tier
+        self.policy: Policy = settings.make_policy()
+        self.settings = settings
+        self.transport = transport
+        self._prices = PriceList()
+        self.lanes = {
+            deployment.name: Lane(resolve_base_url(deployment), resolve_key(deployment))
+            for deployment in settings.chain(tier)
+        }
+        self.chain = Chain(
+            settings.chain(tier),
+            Rests(),
+            spill_after_s=settings.tiers[tier].spill_after,
+            max_attempts=settings.worker.max_attempts,
+            windows={name: self._prices.context_window(lane.deployment) for name, lane in self.lanes.items()},
+        )
+
+    def first_attempt(self, task: ClaimedTask) -> NewAttempt | None:
+        """The attempt that a claim writes ahead; None where the task has to wait."""
+        step = self.chain.first(trail_of(task))
+        return self.attempt(task, step, task.attempts + 1) if isinstance(step, Call) else None
+
+    def attempt(self, task: ClaimedTask, call: Call, ordinal: int) -> NewAttempt:
+        deployment = call.deployment
+        input_tokens = len(task.input_json) // _RESERVE_BYTES_PER_TOKEN + 1_000
+        rates = self._prices.rates(deployment, input_tokens=input_tokens)
+        worst = Usage(input_tokens=input_tokens, output_tokens=deployment.max_output_tokens)
+        return NewAttempt(
+            id=new_id(),
+            task_id=task.id,
+            epoch=task.epoch,
+            ordinal=ordinal,
+            tier=task.tier,
+            deployment=deployment.name,
+            provider=deployment.provider,
+            model=deployment.model,
+            lane="reask" if call.reask else "call",
+            reserved_nusd=rates.cost_nusd(worst) if rates else None,
+            price_version=rates.version if rates else None,
+        )
+
+    def rates(self, deployment: Deployment, usage: Usage) -> Rates | None:
+        return self._prices.rates(deployment, input_tokens=usage.input_tokens)
+
+
+def trail_of(task: ClaimedTask) -> Trail:
+    return Trail(
+        urgency=task.urgency,
+        waited_s=(task.claimed_at - task.created_at).total_seconds(),
+        require=task.constraints.get("require", {}),
+        attempts=task.attempts + 1,
+    )
+
+
+class TaskRun:
+    """One claim of one task, from its first call to what became of it."""
+
+    def __init__(
+        self, runtime: TierRuntime, task: ClaimedTask, attempt: NewAttempt, kind: Kind, record: Record
+    ) -> None:
+        self.task = task
+        self._runtime = runtime
+        self._attempt = attempt
+        self._kind = kind
+        self._record = record
+        self._trail = trail_of(task)
+        self._input: dict[str, Any] = orjson.loads(task.input_json)
+        self._cost: int | None = task.cost_nusd
+        self._claimed_at = time.monotonic()
+        self._prompt: Prompt | None = None
+        self._began = 0.0
+
+    async def run(self) -> Step:
+        """The last step of this claim, which its caller records. Steps in between are recorded on the way."""
+        while True:
+            step = await self._make_attempt()
+            if not isinstance(step.next, NewAttempt):
+                return step
+            if not await self._record(step):
+                return step
+            self._attempt = step.next
+            self._trail.attempts += 1
+
+    def given_up(self, why: str) -> Step:
+        """The step for a call that this worker broke off itself: what the provider did of it is unknown."""
+        result = AttemptResult(
+            id=self._attempt.id,
+            outcome=AttemptOutcome.UNKNOWN,
+            latency_ms=self._elapsed_ms(),
+            cost_nusd=self._attempt.reserved_nusd,
+            error=why,
+        )
+        self._charge(result.cost_nusd)
+        return self._step(result, Requeued(self.task.tier))
+
+    def broken(self, error: str) -> Step:
+        """The step for a task that this worker could not handle: it fails, and its call stays charged."""
+        return replace(self.given_up(f"the worker failed: {error}"), next=_internal_error(error))
+
+    async def _make_attempt(self) -> Step:
+        lane = self._runtime.lanes[self._attempt.deployment]
+        answer = await self._call(lane)
+        if isinstance(answer, Completion):
+            output = self._checked(answer)
+            if not isinstance(output, Problem):
+                result = self._result(AttemptOutcome.SUCCEEDED, answer.usage, lane, request_id=answer.request_id)
+                return self._step(result, Ended("succeeded", output=output))
+            self._prompt = self._prompt.reask(answer.text, output.message) if self._prompt else None
+            answer = ProviderError(
+                ErrorClass.INVALID_OUTPUT, output.message, 200, request_id=answer.request_id, usage=answer.usage
+            )
+        result = self._failure(answer, lane)
+        return self._step(result, self._next(lane.deployment, answer))
+
+    async def _call(self, lane: Lane) -> Completion | ProviderError:
+        deployment = lane.deployment
+        if self._prompt is None:
+            self._prompt = self._kind.template.render(self._input, max_output_tokens=deployment.max_output_tokens)
+        key = lane.key.get_secret_value() if lane.key else None
+        adapter = adapter_for(deployment.provider)
+        request = adapter.request(self._prompt, deployment, key=key, attempt_id=self._attempt.id)
+        self._began = time.monotonic()
+        answer = await self._runtime.transport.send(request, timeout_s=self._timeout_s(deployment))
+        return answer if isinstance(answer, ProviderError) else adapter.parse(answer)
+
+    def _timeout_s(self, deployment: Deployment) -> float:
+        """A call is not waited for beyond the task's deadline."""
+        left = self._left_s()
+        return deployment.timeout_s if left is None else max(0.05, min(deployment.timeout_s, left))
+
+    def _left_s(self) -> float | None:
+        if self.task.deadline is None:
+            return None
+        at_claim = (self.task.deadline - self.task.claimed_at).total_seconds()
+        return at_claim - (time.monotonic() - self._claimed_at)
+
+    def _checked(self, answer: Completion) -> str | Problem:
+        if answer.truncated and self._kind.spec.type != "generate":
+            return Problem("it was cut off at the bound on its length: answer more briefly")
+        return self._kind.check(answer.text, self._input)
+
+    def _failure(self, error: ProviderError, lane: Lane) -> AttemptResult:
+        if error.http_status is None and error.sent:
+            # Sent, and no answer came: the provider may have served it, so it stays charged at its worst case.
+            outcome, cost = AttemptOutcome.UNKNOWN.value, self._attempt.reserved_nusd
+            self._charge(cost)
+            return AttemptResult(self._attempt.id, outcome, self._elapsed_ms(), cost_nusd=cost, error=error.message)
+        result = self._result(error.error_class.value, error.usage, lane, request_id=error.request_id)
+        return replace(result, http_status=error.http_status, error=error.message)
+
+    def _result(self, outcome: str, usage: Usage, lane: Lane, *, request_id: str | None) -> AttemptResult:
+        cost = self._priced(outcome, usage, lane)
+        self._charge(cost)
+        return AttemptResult(
+            id=self._attempt.id,
+            outcome=outcome,
+            latency_ms=self._elapsed_ms(),
+            http_status=200,
+            request_id=request_id,
+            usage=usage,
+            cost_nusd=cost,
+        )
+
+    def _priced(self, outcome: str, usage: Usage, lane: Lane) -> int | None:
+        """The exact cost; None where the price is unknown, or the tokens of a served call are."""
+        if usage.total_tokens == 0:
+            return None if outcome in (AttemptOutcome.SUCCEEDED, ErrorClass.INVALID_OUTPUT) else 0
+        rates = self._runtime.rates(lane.deployment, usage)
+        return rates.cost_nusd(usage) if rates else None
+
+    def _charge(self, cost: int | None) -> None:
+        self._cost = None if self._cost is None or cost is None else self._cost + cost
+
+    def _next(self, failed: Deployment, error: ProviderError) -> Ended | Requeued | NewAttempt:
+        step = self._runtime.chain.after(failed, error, self._trail)
+        left = self._left_s()
+        if left is not None and left <= 0 and not isinstance(step, Fail):
+            return Ended("expired", error_code="deadline", error="the deadline passed before an answer was there")
+        return self._as_next(step)
+
+    def _as_next(self, step: NextStep) -> Ended | Requeued | NewAttempt:
+        match step:
+            case Call():
+                if not step.reask:
+                    self._prompt = None
+                return self._runtime.attempt(self.task, step, self._attempt.ordinal + 1)
+            case Wait():
+                return Requeued(self.task.tier, after_s=max(0.05, step.seconds))
+            case Escalate():
+                return self._escalated(step)
+            case Fail():
+                return Ended("failed", error_code=step.code, error=step.message)
+
+    def _escalated(self, step: Escalate) -> Ended | Requeued:
+        constraints = self.task.constraints
+        tier: str | None = self.task.tier
+        while tier is not None and not constraints.get("pinned"):
+            tier = self._runtime.policy.next_tier(tier, constraints.get("max_tier"))
+            if tier is not None and self._runtime.settings.serves(tier, constraints.get("require", {})):
+                return Requeued(
+                    tier,
+                    reason=f"escalated from {self.task.tier}: {step.code}",
+                    policy_version=self._runtime.policy.version,
+                )
+        return Ended("failed", error_code=step.code, error=step.reason)
+
+    def _step(self, result: AttemptResult, next_: Ended | Requeued | NewAttempt) -> Step:
+        task = self.task
+        return Step(
+            task.id, task.batch_id, task.position, task.tier, task.epoch, task.priority, self._cost, result, next_
+        )
+
+    def _elapsed_ms(self) -> int:
+        return round((time.monotonic() - self._began) * 1000) if self._began else 0
+
+
+def _internal_error(error: str) -> Ended:
+    return Ended("failed", error_code="internal_error", error=f"the worker could not handle this task ({error})")

@@ -1,0 +1,91 @@
+"""This incarnation's lease: renewed while the event loop ticks, given up before others may take its tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+from sqlalchemy.exc import DBAPIError
+
+from tierq_shared.ids import new_id
+from tierq_shared.store import leases
+from tierq_shared.store.connection import Store
+
+log = logging.getLogger("tierq.worker")
+
+RENEWALS_PER_LEASE = 4
+SAFETY_SHARE = 0.85
+"""A worker that could not renew stops its calls when this much of its lease is over."""
+
+
+class Lease:
+    """The lease of one worker process, over its incarnations. ``on_lost`` cancels the calls under way."""
+
+    def __init__(
+        self, store: Store, executor: Executor, tier: str, release: str, seconds: float, on_lost: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._tier = tier
+        self._release = release
+        self._seconds = seconds
+        self._on_lost = on_lost
+        self._renewed_at = 0.0
+        self.worker_id = ""
+
+    async def begin(self) -> None:
+        """Starts a new incarnation; whatever an earlier one had claimed is no longer this process's."""
+        worker_id = new_id()
+        asked_at = time.monotonic()
+        await self._write(
+            lambda connection: leases.register_worker(connection, worker_id, self._tier, self._release, self._seconds)
+        )
+        self.worker_id, self._renewed_at = worker_id, asked_at
+
+    async def keep(self) -> None:
+        """Renews the lease for as long as the event loop ticks; a lost one is followed by a new incarnation."""
+        while True:
+            await asyncio.sleep(self._seconds / RENEWALS_PER_LEASE)
+            if await self._renew():
+                continue
+            await self.replace()
+
+    async def replace(self) -> None:
+        """The lease is lost: cancels the calls and begins anew, once the store can be reached."""
+        log.warning("the lease is over: calls under way are cancelled, their tasks go to other workers")
+        self._on_lost()
+        while True:
+            try:
+                await self.begin()
+            except DBAPIError:
+                await asyncio.sleep(1.0)
+            else:
+                return
+
+    async def end(self) -> None:
+        """This process stops; the sweeper need not wait for the lease."""
+        await self._write(lambda connection: leases.stop_worker(connection, self.worker_id))
+
+    async def _renew(self) -> bool:
+        asked_at = time.monotonic()
+        limit = self._renewed_at + self._seconds * SAFETY_SHARE - asked_at
+        if limit <= 0:
+            return False
+        renewal = asyncio.ensure_future(
+            self._write(lambda connection: leases.renew(connection, self.worker_id, self._seconds))
+        )
+        try:
+            # A store that hangs must not outlast the lease.
+            renewed = await asyncio.wait_for(renewal, limit)
+        except (DBAPIError, TimeoutError) as error:
+            log.warning("the lease could not be renewed (%s)", type(error).__name__)
+            return time.monotonic() < self._renewed_at + self._seconds * SAFETY_SHARE
+        if renewed:
+            self._renewed_at = asked_at
+        return bool(renewed)
+
+    async def _write(self, work: Callable[..., object]) -> object:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._store.write, work)

@@ -1,0 +1,87 @@
+"""A tier's worker process: Celery's threads pool, two thin tasks, and the engine between Celery's own signals."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from importlib.metadata import version
+from typing import Any
+
+from celery import Celery, signals
+
+from tierq_shared.errors import ConfigurationError
+from tierq_shared.queues import CHUNK_TASK, MARKER_TASK, MESSAGE_VERSION, Publisher, make_app, queue_name
+from tierq_shared.settings import Settings
+from tierq_workers.engine import Engine
+from tierq_workers.progress import Progress
+
+log = logging.getLogger("tierq.worker")
+
+RECEIVERS = 4
+"""Celery threads that receive chunks. Each holds one for a second at the most, so a fresh one is never far."""
+
+
+def run_worker(settings: Settings, tier: str, *, loglevel: str = "WARNING") -> None:
+    """Serves a tier until the process is told to stop (TERM).
+
+    Raises:
+        ConfigurationError: there is no such tier, or no store or broker is configured.
+    """
+    if tier not in settings.tiers:
+        raise ConfigurationError(f"there is no tier {tier!r}; the tiers are {', '.join(settings.tiers) or 'none'}")
+    if settings.database_url is None:
+        raise ConfigurationError("no database is configured: set TIERQ_DATABASE_URL or database_url")
+    app = make_app(settings)
+    hostname = f"{tier}-{os.getpid()}@{socket.gethostname()}"
+    progress = Progress(app, hostname)
+    engine = Engine(settings, tier, version("tierq"), progress, Publisher(app))
+    _register_tasks(app, engine)
+    _follow_signals(engine)
+    app.worker_main(
+        [
+            "worker",
+            "--pool=threads",
+            f"--concurrency={RECEIVERS}",
+            f"--queues={queue_name(tier)}",
+            f"--hostname={hostname}",
+            f"--loglevel={loglevel}",
+            "--without-gossip",
+            "--without-mingle",
+        ]
+    )
+
+
+def _register_tasks(app: Celery, engine: Engine) -> None:
+    # The engine tells Flower how a chunk fares, so these tasks send no events of their own.
+    @app.task(name=CHUNK_TASK, send_events=False, ignore_result=True)
+    def chunk(message: dict[str, Any]) -> None:
+        if _is_known(message):
+            engine.accept(message)
+
+    @app.task(name=MARKER_TASK, send_events=False, ignore_result=True)
+    def marker(message: dict[str, Any]) -> None:
+        if _is_known(message):
+            engine.marker(message)
+
+
+def _is_known(message: Any) -> bool:
+    """Whether this release understands a message; what it does not is found again by the sweeper's markers."""
+    known = isinstance(message, dict) and message.get("v") == MESSAGE_VERSION
+    if not known:
+        log.error("a message of a version this release does not know was left to the sweeper")
+    return known
+
+
+def _follow_signals(engine: Engine) -> None:
+    @signals.worker_init.connect(weak=False)
+    def on_init(**_: Any) -> None:
+        engine.start()
+
+    @signals.worker_shutting_down.connect(weak=False)
+    def on_shutting_down(**_: Any) -> None:
+        engine.drain()
+
+    @signals.worker_shutdown.connect(weak=False)
+    def on_shutdown(**_: Any) -> None:
+        engine.stop()

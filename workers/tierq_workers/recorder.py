@@ -1,0 +1,243 @@
+"""Group commit: whatever has gathered since the last commit goes into the next one. Commits again as soon as it can."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from tierq_shared.store import claims as claiming
+from tierq_shared.store import outcomes
+from tierq_shared.store.claims import Chooser, Claims, LeaseLost, NewAttempt
+from tierq_shared.store.connection import Store
+from tierq_shared.store.outcomes import Committed, Ended, Step
+from tierq_shared.store.submission import forget_chunks, mark_published
+from tierq_shared.store.tables import attempts
+from tierq_workers.admission import Admission, Draw
+
+log = logging.getLogger("tierq.worker")
+
+RETRY_S = 0.5
+"""How long to wait before a commit is tried again while the store cannot be reached."""
+
+
+@dataclass(slots=True)
+class Result:
+    """What one commit came to."""
+
+    claims: Claims
+    committed: Committed
+    specs: dict[str, str]
+
+
+@dataclass(slots=True)
+class Group:
+    """What goes into one commit."""
+
+    steps: list[Step]
+    draw: Draw
+    received: list[str]
+    """Chunks whose receipt is news to the store."""
+    handed_back: list[tuple[str, float]]
+    published: list[str]
+    result: Result | None = None
+    """What the last try came to, if it got as far: its commit may have succeeded although it was reported broken."""
+
+
+@dataclass(slots=True)
+class Pending:
+    """What gathers while a commit is under way."""
+
+    steps: list[Step] = field(default_factory=list)
+    verdicts: list[Callable[[bool], None] | None] = field(default_factory=list)
+    handed_back: list[tuple[str, float]] = field(default_factory=list)
+    published: list[str] = field(default_factory=list)
+
+
+class Recorder:
+    """The one writer of a worker process's claims and outcomes."""
+
+    def __init__(
+        self,
+        store: Store,
+        executor: Executor,
+        tier: str,
+        *,
+        worker_id: Callable[[], str],
+        choose: Chooser,
+        on_commit: Callable[[Group, Result], None],
+        on_lease_lost: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._tier = tier
+        self._worker_id = worker_id
+        self._choose = choose
+        self._on_commit = on_commit
+        self._on_lease_lost = on_lease_lost
+        self._pending = Pending()
+        self._dirty = asyncio.Event()
+        self.commit_done = asyncio.Event()
+        """Set while no commit is wanted or under way."""
+        self.commit_done.set()
+        self._known_specs: set[str] = set()
+        self.admission: Admission
+        self.last_commit_at = time.monotonic()
+
+    def wake(self) -> None:
+        self._dirty.set()
+
+    def add(self, step: Step, verdict: Callable[[bool], None] | None = None) -> None:
+        """Records a step with the next commit; ``verdict`` hears whether it counted."""
+        self._pending.steps.append(step)
+        self._pending.verdicts.append(verdict)
+        self._dirty.set()
+
+    async def record(self, step: Step) -> bool:
+        """Records a step and waits for it; whether it counted."""
+        counted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.add(step, lambda verdict: None if counted.done() else counted.set_result(verdict))
+        return await counted
+
+    def hand_back(self, chunk_id: str, after_s: float) -> None:
+        self._pending.handed_back.append((chunk_id, after_s))
+        self._dirty.set()
+
+    def published(self, chunk_ids: Iterable[str]) -> None:
+        self._pending.published += chunk_ids
+        self._dirty.set()
+
+    def forget_specs(self) -> None:
+        """The specs read so far are no longer kept: claims bring them again."""
+        self._known_specs.clear()
+
+    @property
+    def is_idle(self) -> bool:
+        return self.commit_done.is_set() and not self._dirty.is_set()
+
+    async def run(self) -> None:
+        """Commits group after group, until it is cancelled."""
+        while True:
+            self.commit_done.set()
+            await self._dirty.wait()
+            self._dirty.clear()
+            self.commit_done.clear()
+            await self.commit_pending()
+
+    async def commit_pending(self) -> None:
+        """Commits what has gathered, claims included."""
+        pending, self._pending = self._pending, Pending()
+        new = [entry for entry in self.admission.new_entries() if not entry.closing]
+        group = Group(
+            pending.steps,
+            self.admission.draw(),
+            [entry.chunk.id for entry in new],
+            pending.handed_back,
+            pending.published,
+        )
+        if not (group.steps or group.draw.entries or group.received or group.handed_back or group.published):
+            return
+        for entry in new:
+            entry.is_new = False
+        result = await self._commit(group)
+        for verdict, counted in zip(pending.verdicts, result.committed.counted, strict=True):
+            if verdict is not None:
+                verdict(counted)
+        self._known_specs |= result.specs.keys()
+        self._on_commit(group, result)
+
+    async def _commit(self, group: Group) -> Result:
+        """Commits a group, however long the store cannot be reached; a row that the store refuses stands alone."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                result = await loop.run_in_executor(self._executor, self._store.write, lambda c: self._write(c, group))
+            except LeaseLost:
+                self.admission.undo(group.draw)
+                group.draw, group.result = Draw([]), None
+                await self._on_lease_lost()
+            except (OperationalError, InterfaceError) as error:
+                log.warning("the store cannot be reached (%s); trying again", type(error.orig).__name__)
+                await asyncio.sleep(RETRY_S)
+            except Exception as error:  # a row that no store takes, whatever the driver calls it
+                return await self._commit_apart(group, error)
+            else:
+                self.last_commit_at = time.monotonic()
+                self.admission.settle(group.draw, result.claims)
+                return result
+
+    async def _commit_apart(self, group: Group, error: Exception) -> Result:
+        """Splits a group that the store refuses, until the step it refuses is alone; that one fails by itself."""
+        first = Group([], group.draw, group.received, group.handed_back, group.published)
+        parts = [group.steps[: len(group.steps) // 2], group.steps[len(group.steps) // 2 :]]
+        if len(group.steps) <= 1:
+            if not group.steps or group.steps[0].result is None:
+                raise error
+            log.error("an outcome could not be stored (%s); its task fails", type(error).__name__)
+            parts = [[_unrecordable(step)] for step in group.steps]
+        result = await self._commit(first)
+        for part in parts:
+            sub = await self._commit(Group(part, Draw([]), [], [], []))
+            result.committed.counted += sub.committed.counted
+            result.committed.chunks += sub.committed.chunks
+        return result
+
+    def _write(self, connection: Connection, group: Group) -> Result:
+        """One transaction. Runs in the recorder's thread."""
+        if group.result is not None and self._was_committed(connection, group, group.result):
+            return group.result
+        worker_id = self._worker_id()
+        committed = Committed([])
+        if group.steps:
+            committed = outcomes.commit_steps(connection, worker_id, group.steps)
+            outcomes.finish_batches(connection, {step.batch_id for step in group.steps if isinstance(step.next, Ended)})
+        claims = Claims([], [])
+        if group.draw.entries:
+            claiming.check_lease(connection, worker_id)
+            claims = claiming.claim(connection, worker_id, self._tier, group.draw.ids, self._choose)
+        self._write_chunks(connection, worker_id, group, claims)
+        unknown = {task.spec_id for task, _ in claims.taken} - self._known_specs
+        specs = claiming.read_specs(connection, sorted(unknown)) if unknown else {}
+        group.result = Result(claims, committed, specs)
+        return group.result
+
+    def _write_chunks(self, connection: Connection, worker_id: str, group: Group, claims: Claims) -> None:
+        left = set(claims.left)
+        claimed = {
+            entry.chunk.id
+            for entry in group.draw.entries
+            if not entry.waiting and not entry.left and left.isdisjoint(entry.drawn)
+        }
+        if claimed:
+            forget_chunks(connection, sorted(claimed))
+        if received := [id_ for id_ in group.received if id_ not in claimed]:
+            claiming.receive(connection, worker_id, received)
+        for after_s in {after_s for _, after_s in group.handed_back}:
+            ids = [id_ for id_, span in group.handed_back if span == after_s]
+            claiming.hand_back(connection, ids, after_s=after_s)
+        if group.published:
+            mark_published(connection, group.published)
+
+    @staticmethod
+    def _was_committed(connection: Connection, group: Group, last: Result) -> bool:
+        """Whether the last try's commit succeeded although its connection broke: any attempt of it tells."""
+        written = [attempt.id for _, attempt in last.claims.taken]
+        written += [step.next.id for step in group.steps if isinstance(step.next, NewAttempt)]
+        if written:
+            return bool(claiming.committed_attempts(connection, written))
+        answered = [step.result.id for step in group.steps if step.result is not None]
+        open_ = select(attempts.c.id).where(attempts.c.id.in_(answered), attempts.c.outcome == "started")
+        return bool(answered) and connection.execute(open_).first() is None
+
+
+def _unrecordable(step: Step) -> Step:
+    """The same step without what the store refuses: the attempt stays charged, the task fails and says why."""
+    result = step.result and replace(step.result, request_id=None, error="the answer could not be stored")
+    end = Ended("failed", error_code="invalid_output", error="the store refused the answer")
+    return replace(step, result=result, next=end)

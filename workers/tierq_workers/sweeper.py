@@ -1,0 +1,141 @@
+"""The periodic job that makes the broker agree with SQL. Every worker process carries it; a lease lets one work."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from tierq_shared.queues import BrokerDown, Chunk, Publisher
+from tierq_shared.settings import WorkerSettings
+from tierq_shared.store import leases, sweeps
+from tierq_shared.store.connection import Store
+from tierq_shared.store.outcomes import finish_batches
+from tierq_shared.store.submission import forget_chunks, mark_published
+
+T = TypeVar("T")
+
+log = logging.getLogger("tierq.sweeper")
+
+LEASE = "sweep"
+_SLICES = 50
+"""Slices of one kind in one sweep: a sweep takes its turn again soon, and others get theirs."""
+
+_SLOW_EVERY = 5
+"""Every fifth sweep also looks for what is rare."""
+
+Announce = Callable[[list[tuple[str, int]]], None]
+
+
+class Sweeper:
+    """One sweep at a time in the whole installation. ``announce`` tells waiting producers what ended."""
+
+    def __init__(self, store: Store, publisher: Publisher, settings: WorkerSettings, announce: Announce) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._settings = settings
+        self._announce = announce
+        self._turn = 0
+
+    def sweep(self, holder: str) -> bool:
+        """Sweeps once, if no other worker does; whether it did. Passing troubles are left to the next sweep."""
+        try:
+            if not self._take_turn(holder):
+                return False
+            self._ring()
+            self._settle_workers()
+            self._settle_cancelled(holder)
+            self._turn += 1
+            if self._turn % _SLOW_EVERY == 0:
+                self._expire(holder)
+                self._find_lost()
+                self._finish()
+        except (BrokerDown, DBAPIError) as error:
+            log.warning("a sweep was broken off (%s); the next one goes on", type(error).__name__)
+        return True
+
+    def _take_turn(self, holder: str) -> bool:
+        if self._read(lambda connection: leases.held_by_another(connection, LEASE, holder)):
+            return False
+        span = max(10.0, 5 * self._settings.sweep_every)
+        return self._store.write(lambda connection: leases.take(connection, LEASE, holder, span))
+
+    def _ring(self) -> None:
+        """Publishes what nobody published, and what is due."""
+        for _ in range(_SLICES):
+            found = self._read(sweeps.chunks_to_ring)
+            if not found:
+                return
+            self._publish(found)
+
+    def _publish(self, chunks: list[Chunk]) -> None:
+        waiting = [chunk for chunk in chunks if chunk.task_ids]
+        settled = [chunk.id for chunk in chunks if not chunk.task_ids]
+        if settled:
+            self._store.write(lambda connection: forget_chunks(connection, settled))
+        if waiting:
+            self._publisher.publish(waiting)
+            self._store.write(lambda connection: mark_published(connection, [chunk.id for chunk in waiting]))
+
+    def _settle_workers(self) -> None:
+        """Takes back what dead workers had."""
+        for worker_id in self._read(sweeps.dead_workers):
+            for _ in range(_SLICES):
+                settled, chunks = self._store.write(partial(sweeps.settle_worker, worker_id=worker_id))
+                if chunks:
+                    log.warning("worker %s is gone: %d of its tasks are queued again", worker_id, _size(chunks))
+                    self._publish(chunks)
+                if settled:
+                    break
+
+    def _settle_cancelled(self, holder: str) -> None:
+        for batch_id, state in self._read(sweeps.cancelled_batches):
+            position = -1
+            for _ in range(_SLICES):
+                ended = self._store.write(
+                    partial(sweeps.cancel_tasks, sweeper_id=holder, batch_id=batch_id, after_position=position)
+                )
+                if not ended:
+                    break
+                position = max(one for _, one in ended)
+                self._announce(ended)
+            if state == "aborted":
+                self._store.write(partial(sweeps.close_aborted, batch_id=batch_id))
+            else:
+                self._store.write(partial(finish_batches, batch_ids=[batch_id]))
+
+    def _expire(self, holder: str) -> None:
+        for _ in range(_SLICES):
+            ended = self._store.write(lambda connection: sweeps.expire_tasks(connection, holder))
+            if not ended:
+                return
+            self._announce(ended)
+
+    def _find_lost(self) -> None:
+        """Rings again what markers proved lost, and sends markers where chunks have waited long."""
+        lost = self._store.write(sweeps.ring_lost_chunks)
+        if lost:
+            log.warning("%d chunks were lost by the broker and are published again", lost)
+        for tier, priority in self._read(
+            lambda connection: sweeps.markers_due(connection, self._settings.marker_every)
+        ):
+            at = self._store.write(partial(sweeps.start_marker, tier=tier, priority=priority))
+            self._publisher.publish_marker(tier, priority, at.isoformat())
+
+    def _finish(self) -> None:
+        running = self._read(sweeps.running_batches)
+        for start in range(0, len(running), sweeps.SLICE):
+            part = running[start : start + sweeps.SLICE]
+            self._store.write(partial(finish_batches, batch_ids=part))
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        with self._store.reading() as connection:
+            return work(connection)
+
+
+def _size(chunks: list[Chunk]) -> int:
+    return sum(len(chunk.task_ids) for chunk in chunks)
