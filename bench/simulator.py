@@ -38,7 +38,7 @@ SCHEMA = {
     "required": ["label", "confidence"],
     "additionalProperties": False,
 }
-WORDS = "I was charged twice for my order and the parcel never arrived please help the app shows an error today".split(" ")
+TEXT = "I was charged twice for my order and the parcel never arrived please help the app shows an error today"
 
 
 def main() -> None:
@@ -72,7 +72,9 @@ def _report(options: argparse.Namespace, port: int, pid: int) -> None:
     shown = " ".join(f"{rate:,.0f}" for rate in rates)
     print(f"{statistics.median(rates):,.0f} replies/s (rounds: {shown})")
     print(f"{len(requests):,} requests of {size:,} bytes a round, {options.connections} connections")
-    print(f"server: {statistics.median(costs):.0f} µs of CPU a reply, so {1e6 / statistics.median(costs):,.0f}/s at most")
+    print(
+        f"server: {statistics.median(costs):.0f} µs of CPU a reply, so {1e6 / statistics.median(costs):,.0f}/s at most"
+    )
 
 
 def _options() -> argparse.Namespace:
@@ -90,18 +92,24 @@ def _options() -> argparse.Namespace:
 def _requests(count: int) -> list[bytes]:
     dice = random.Random(1)
     system = "Classify the ticket.\n" + "\n".join(f"- {label}: {meaning}" for label, meaning in LABELS.items())
-    return [_request(system, " ".join(dice.choices(WORDS, k=200)), number) for number in range(count)]
+    return [_request(system, " ".join(dice.choices(TEXT.split(), k=200)), number) for number in range(count)]
 
 
 def _request(system: str, text: str, number: int) -> bytes:
     wanted = {"type": "json_schema", "json_schema": {"name": "classify", "strict": True, "schema": SCHEMA}}
     turns = [{"role": "system", "content": system}, {"role": "user", "content": f"<text>\n{text}\n</text>"}]
     body = orjson.dumps({"model": "gpt-sim", "messages": turns, "response_format": wanted, "max_completion_tokens": 64})
-    head = (
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: sim\r\nauthorization: Bearer k\r\ncontent-type: application/json\r\n"
-        f"accept: */*\r\nuser-agent: bench\r\nx-client-request-id: bench-{number}\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+    headers = {
+        "host": "sim",
+        "authorization": "Bearer k",
+        "content-type": "application/json",
+        "accept": "*/*",
+        "user-agent": "bench",
+        "x-client-request-id": f"bench-{number}",
+        "content-length": str(len(body)),
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"POST /v1/chat/completions HTTP/1.1\r\n{head}\r\n".encode() + body
 
 
 class _Client(asyncio.Protocol):
@@ -114,7 +122,6 @@ class _Client(asyncio.Protocol):
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
         self._transport = transport
         self._next()
 
@@ -143,7 +150,10 @@ async def _load(port: int, requests: list[bytes], connections: int) -> None:
     loop = asyncio.get_running_loop()
     done = loop.create_future()
     waiting, left = list(requests), [len(requests)]
-    made = [await loop.create_connection(lambda: _Client(waiting, left, done), "127.0.0.1", port) for _ in range(connections)]
+    made = [
+        await loop.create_connection(lambda: _Client(waiting, left, done), "127.0.0.1", port)
+        for _ in range(connections)
+    ]
     await asyncio.wait_for(done, 300)
     for transport, _ in made:
         transport.close()

@@ -28,23 +28,23 @@ def write_answer(ask: Ask, text: str, seed: int, skill: float) -> str:
     Whether it is wrong depends on the input alone: what is hard for one model is hard for each, and a model of more
     skill gets right all that one of less skill does. Which wrong answer it gives depends on the model too.
     """
-    wrong = fraction(seed, "skill", text) >= skill
+    wrong = skill < 1 and fraction(seed, "skill", text) >= skill
     dice = Dice(digest(seed, "answer", text, ask.model if wrong else ""))
     if ask.schema is None:
         return prose.reply(text[::-1] if wrong else text, dice)
     reader = InputReader(text, ask.system, dice, _victim(ask.schema, dice) if wrong else None)
     filled = Filler(ask.schema, dice, reader).fill(ask.schema)
-    written: bytes = orjson.dumps(filled)
-    return written.decode()
+    return orjson.dumps(filled).decode()
 
 
 def _victim(schema: Schema, dice: Dice) -> str:
     """The property that a wrong answer gets wrong: a label where there is one."""
-    properties = schema.get("properties") or {"": schema}
+    properties: dict[str, Any] = schema.get("properties") or {"": schema}
     if properties.keys() >= {"answer", "citations"}:
         return "answer"
     labelled = [name for name, part in properties.items() if isinstance(part, dict) and _is_label(part)]
-    return dice.choice(labelled or [name for name in properties if name not in _SURE | _REASONS] or list(properties))
+    telling: list[str] = [name for name in properties if name not in _SURE | _REASONS]
+    return dice.choice(labelled or telling or list(properties))
 
 
 def _is_label(schema: Schema) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from functools import partial
@@ -10,7 +11,7 @@ import orjson
 
 from tierq_simulator import control
 from tierq_simulator.answers import write_answer
-from tierq_simulator.chance import digest
+from tierq_simulator.chance import Dice
 from tierq_simulator.damage import SLOW_SECONDS, spoil, spoil_body
 from tierq_simulator.faults import Faults, Outage
 from tierq_simulator.latency import latency_s
@@ -37,6 +38,7 @@ from tierq_simulator.wire.base import (
 from tierq_simulator.wire.openai import OpenAI
 
 BAD_KEY = "bad"
+_log = logging.getLogger(__name__)
 _REQUESTS_KEPT = 100
 _MODELS_REMEMBERED = 10_000
 _OPENAI, _ANTHROPIC, _GEMINI = OpenAI(), Anthropic(), gemini.Gemini()
@@ -98,12 +100,16 @@ class Desk:
     def _answer(self, wire: Wire, request: Request) -> Reply:
         self.stats.begin(wire.name)
         self._sequence += 1
-        request_id = f"req_{digest(self.settings.seed, 'request', self._sequence):016x}{self._sequence:08x}"
+        request_id = f"req_{Dice(self.settings.seed + (self._sequence << 20)).number():016x}{self._sequence:08x}"
         call = _Call(wire, request, request_id)
         try:
             return self._serve(call)
         except ProblemError as error:
             return self._refuse(call, error.problem)
+        except Exception as error:
+            # A caller's odd request must not take the connection, or the other callers, down with it.
+            _log.exception("no answer to %s", request.path)
+            return self._refuse(call, Problem("server_error", call.model, f"The simulator failed: {error!r}"))
 
     def _serve(self, call: _Call) -> Reply:
         ask = call.ask = call.wire.read(call.request)
@@ -113,13 +119,8 @@ class Desk:
         fault = self._outage(call.wire.name, ask.model) or self._faults.choose(resolved, ask.model, text)
         if fault is not None and (early := self._early(call, fault, resolved.behaviour)) is not None:
             return early
-        window = resolved.behaviour.context_window
-        if window is not None and ask.input_tokens + (ask.max_tokens or 0) * (call.wire.name == "openai") > window:
-            raise ProblemError(Problem("too_long", ask.model, tokens=(ask.input_tokens, window)))
-        call.allowance = self._quotas.admit(resolved, ask.input_tokens, time.monotonic())
-        if call.allowance is not None and call.allowance.wait_s > 0:
-            wait, scarce = call.allowance.wait_s, call.allowance.scarce
-            raise ProblemError(Problem("rate_limited", ask.model, retry_after_s=wait, scarce=scarce))
+        self._check_window(call, ask, resolved.behaviour.context_window)
+        self._check_quota(call, ask, resolved)
         return self._complete(call, ask, text, resolved, fault)
 
     def _complete(self, call: _Call, ask: Ask, text: str, resolved: Resolved, fault: Fault | None) -> Reply:
@@ -133,12 +134,7 @@ class Desk:
         outcome = "ok" if completion.finish != "length" else "truncated"
         if fault is not None:
             outcome = fault.kind
-            reply.body = spoil_body(fault, body)
-            if fault.kind == "slow_body":
-                reply.manner = "slow"
-                reply.seconds = SLOW_SECONDS if fault.seconds is None else fault.seconds
-            elif fault.kind == "reset":
-                reply.manner = "cut"
+            _spoil_reply(reply, fault)
         reply.settle = partial(self._settle_answer, call, outcome, completion.usage)
         return reply
 
@@ -149,7 +145,8 @@ class Desk:
             finish = _finish(fault)
         output = estimate_tokens(text) if finish in ("stop", "length") else 0
         reasoning = behaviour.reasoning_tokens
-        if finish == "stop" and ask.max_tokens is not None and output + reasoning > ask.max_tokens:
+        # A spoilt answer goes out as it is: cut off, it would be another fault than the one asked for.
+        if fault is None and ask.max_tokens is not None and output + reasoning > ask.max_tokens:
             reasoning = min(reasoning, ask.max_tokens)
             output = ask.max_tokens - reasoning
             text, finish = text[: 4 * output], "length"
@@ -192,8 +189,30 @@ class Desk:
         self.stats.count(call.model, usage)
         attempt = call.request.headers.get("x-client-request-id")
         if attempt:
-            line = {"model": call.model, "provider": call.wire.name, "outcome": outcome, "delivered": delivered}
-            self.served.add(attempt, {**line, "input_tokens": usage.input, "output_tokens": usage.output})
+            self.served.add(
+                attempt,
+                delivered=delivered,
+                model=call.model,
+                provider=call.wire.name,
+                outcome=outcome,
+                input_tokens=usage.input,
+                output_tokens=usage.output,
+            )
+
+    @staticmethod
+    def _check_window(call: _Call, ask: Ask, window: int | None) -> None:
+        if window is None:
+            return
+        # OpenAI counts the room asked for the answer too.
+        used = ask.input_tokens + (ask.max_tokens or 0 if call.wire.name == "openai" else 0)
+        if used > window:
+            raise ProblemError(Problem("too_long", ask.model, tokens=(used, window)))
+
+    def _check_quota(self, call: _Call, ask: Ask, resolved: Resolved) -> None:
+        allowance = call.allowance = self._quotas.admit(resolved, ask.input_tokens, time.monotonic())
+        if allowance is not None and allowance.wait_s > 0:
+            wait, scarce = allowance.wait_s, allowance.scarce
+            raise ProblemError(Problem("rate_limited", ask.model, retry_after_s=wait, scarce=scarce))
 
     def _check_key(self, call: _Call, behaviour: Behaviour) -> None:
         key = call.wire.key(call.request)
@@ -243,6 +262,15 @@ def wire_for(request: Request) -> Wire | None:
     if path == "/v1/messages":
         return _ANTHROPIC
     return _GEMINI if gemini.PATH.fullmatch(path) else None
+
+
+def _spoil_reply(reply: Reply, fault: Fault) -> None:
+    reply.body = spoil_body(fault, reply.body)
+    if fault.kind == "slow_body":
+        reply.manner = "slow"
+        reply.seconds = SLOW_SECONDS if fault.seconds is None else fault.seconds
+    elif fault.kind == "reset":
+        reply.manner = "cut"
 
 
 def _finish(fault: Fault) -> Finish:

@@ -11,7 +11,7 @@ from tierq_simulator.dates import first_date
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _URL = re.compile(r"https?://[^\s<>\"')\]]+[^\s<>\"')\].,;]")
-_PHONE = re.compile(r"(?<![\w-])\+?\d[\d ()/-]{6,}\d(?![\w-])")
+_PHONE = re.compile(r"(?<![\w-])\+?\(?\d(?:[ ()/-]{0,2}\d){8,14}(?![\w-])")
 _COMPANY = re.compile(
     r"\b((?:[A-Z][\w&'-]*,? ){1,4}(?:GmbH|AG|SE|KG|Ltd|Limited|Inc|LLC|Corp|PLC|plc|Co|SA|S\.A|BV|B\.V|Oy|AB)\b\.?)"
 )

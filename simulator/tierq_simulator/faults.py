@@ -18,8 +18,8 @@ class Faults:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._seen: Counter[tuple[str, int]] = Counter()
-        self._seen_tasks: OrderedDict[tuple[str, int, str], int] = OrderedDict()
+        self._seen: Counter[str] = Counter()
+        self._seen_tasks: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._sequence: Counter[str] = Counter()
 
     def choose(self, resolved: Resolved, model: str, text: str) -> Fault | None:
@@ -33,8 +33,8 @@ class Faults:
         }
         edges = {False: 0.0, True: 0.0}
         chosen = None
-        for position, (scope, fault) in enumerate(resolved.faults):
-            if not self._within_first(fault, (scope, position), text):
+        for place, fault in resolved.faults:
+            if not self._within_first(fault, place, text):
                 continue
             low = edges[fault.per_task]
             edges[fault.per_task] = low + fault.rate
@@ -42,13 +42,13 @@ class Faults:
                 chosen = fault
         return chosen
 
-    def _within_first(self, fault: Fault, key: tuple[str, int], text: str) -> bool:
+    def _within_first(self, fault: Fault, place: str, text: str) -> bool:
         if fault.first is None:
             return True
         if not fault.per_task:
-            self._seen[key] += 1
-            return self._seen[key] <= fault.first
-        task = (*key, text)
+            self._seen[place] += 1
+            return self._seen[place] <= fault.first
+        task = (place, text)
         seen = self._seen_tasks[task] = self._seen_tasks.pop(task, 0) + 1
         if len(self._seen_tasks) > _TASKS_REMEMBERED:
             self._seen_tasks.popitem(last=False)

@@ -11,7 +11,7 @@ from tierq_simulator.reading import stem, stems, words
 
 _LINE = re.compile(r"^\s*[-*•]\s*[\"'`*]*(.+?)[\"'`*]*\s*(?::|—|–| - )\s*(.+?)\s*$", re.MULTILINE)
 _NAME_WEIGHT, _DESCRIPTION_WEIGHT, _RELATED_WEIGHT = 2.0, 1.0, 0.7
-_ALSO_SHARE = 0.6
+_ALSO_SHARE = 0.45
 _ALSO_MOST = 3
 _CATCH_ALL = frozenset({"other", "general", "none", "unknown", "neutral", "misc", "miscellaneous", "unclear"})
 
@@ -20,7 +20,7 @@ _RELATED = (
     "billing payment invoice charge charged refund card paid pay subscription price receipt twice overcharged bank fee",
     "bug technical incident error crash crashes broken fails failing freeze exception blank timeout unresponsive load",
     "account login access password sign locked username credentials verification authentication profile log reset",
-    "shipping delivery logistics package parcel tracking courier arrived shipped address late delayed carrier",
+    "shipping delivery logistics package parcel tracking courier arrived shipped address late delayed lost carrier",
     "refund return returns money back reimburse reimbursement send exchange",
     "cancellation cancel churn unsubscribe terminate stop end leave close",
     "feature request suggestion wish add support idea would love integration dark export option",
@@ -59,12 +59,13 @@ class Labels:
     def ranked(self, present: set[str], dice: Dice) -> tuple[list[str], float]:
         """The labels from best to worst, and by how much the first leads (0 to 1)."""
         scores = self.scores(present)
-        luck = [dice.fraction() for _ in self.names]
+        count = len(self.names)
+        luck = dice.below(count)
         if max(scores, default=0.0) == 0.0:
             scores = [0.1 if name.lower() in _CATCH_ALL else 0.0 for name in self.names]
-        order = sorted(range(len(self.names)), key=lambda p: (-scores[p], luck[p]))
+        order = sorted(range(count), key=lambda p: (-scores[p], (p + luck) % count))
         total = sum(scores)
-        second = scores[order[1]] if len(order) > 1 else 0.0
+        second = scores[order[1]] if count > 1 else 0.0
         lead = (scores[order[0]] - second) / total if total else 0.0
         return [self.names[p] for p in order], lead
 

@@ -29,7 +29,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"tierq-simulator: {error}", file=sys.stderr)
         return 2
     _raise_file_limit()
+    # Requests leave no cycles behind: looking for them at the usual pace is a tenth of the time.
     gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
     try:
         uvloop.run(serve(settings, options))
     except OSError as error:

@@ -53,8 +53,9 @@ class Filler:
         return self._of_kind(schema, name, depth)
 
     def _guessed(self, name: str, schema: Schema) -> Any:
-        guess = self._reader.guess(name, _with_flat_items(schema, self._root))
-        if guess is not None and fits(guess, _with_flat_items(schema, self._root)):
+        flat = _with_flat_items(schema, self._root)
+        guess = self._reader.guess(name, flat)
+        if guess is not None and fits(guess, flat):
             return guess
         return None if guess is None and _nullable(schema) and kinds(schema)[0] != "object" else _MISSING
 

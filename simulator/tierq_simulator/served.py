@@ -26,10 +26,10 @@ class ServedLog:
         self._dropped = 0
         self._file = None if path is None else os.open(Path(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
-    def add(self, attempt: str, line: dict[str, Any]) -> None:
+    def add(self, attempt: str, *, delivered: bool, **line: Any) -> None:
         """Count one answer; a delivered one and an undelivered one are told apart."""
         self._counts[attempt] = self._counts.get(attempt, 0) + 1
-        if not line["delivered"]:
+        if not delivered:
             self._undelivered[attempt] = self._undelivered.get(attempt, 0) + 1
         if len(self._counts) > self._limit:
             oldest = next(iter(self._counts))
@@ -38,7 +38,8 @@ class ServedLog:
             self._dropped += 1
         if self._file is not None:
             # One unbuffered write a line: what was served stays on record however this process ends.
-            os.write(self._file, orjson.dumps({"id": attempt, **line}, option=orjson.OPT_APPEND_NEWLINE))
+            written = {"id": attempt, "delivered": delivered, **line}
+            os.write(self._file, orjson.dumps(written, option=orjson.OPT_APPEND_NEWLINE))
 
     def since(self, position: int) -> dict[str, Any]:
         """The ids first served at or after this position, and the position to ask for next."""

@@ -51,7 +51,10 @@ class Connection(asyncio.Protocol):
         self._queue.clear()
         reply = self._current
         if reply is not None and reply.manner in ("hang", "slow"):
-            self._finish(reply, delivered=False)
+            if self._timer is not None:
+                self._timer.cancel()
+            self._settle(reply, delivered=False)
+            self._finish()
 
     def pause_writing(self) -> None:
         """The client reads slowly: answer no further requests for now."""
@@ -132,17 +135,22 @@ class Connection(asyncio.Protocol):
     def _send(self, reply: Reply) -> None:
         transport = self._transport
         if transport is None or transport.is_closing():
-            self._finish(reply, delivered=False)
+            self._settle(reply, delivered=False)
+            self._finish()
         elif reply.manner == "whole":
+            # Told first: whoever reads the reply finds it counted, however soon this process ends.
+            self._settle(reply, delivered=True)
             transport.write(reply.head(keep_alive=self._keep_alive) + reply.body)
-            self._finish(reply, delivered=True)
+            self._finish()
         elif reply.manner == "reset":
+            self._settle(reply, delivered=False)
             _reset(transport)
-            self._finish(reply, delivered=False)
+            self._finish()
         elif reply.manner == "cut":
+            self._settle(reply, delivered=False)
             transport.write(reply.head(keep_alive=False) + reply.body[: len(reply.body) // 2])
             transport.close()
-            self._finish(reply, delivered=False)
+            self._finish()
         elif reply.manner == "slow":
             transport.write(reply.head(keep_alive=self._keep_alive))
             self._dribble(reply, 0)
@@ -151,17 +159,23 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._current is not reply:
             return
         end = start + max(1, -(-len(reply.body) // _SLOW_PIECES))
+        last = end >= len(reply.body)
+        if last:
+            self._settle(reply, delivered=True)
         self._transport.write(reply.body[start:end])
-        if end >= len(reply.body):
-            self._finish(reply, delivered=True)
+        if last:
+            self._finish()
             self._advance()
         else:
             self._timer = self._loop.call_later(reply.seconds / _SLOW_PIECES, self._dribble, reply, end)
 
-    def _finish(self, reply: Reply, *, delivered: bool) -> None:
-        self._current = None
+    @staticmethod
+    def _settle(reply: Reply, *, delivered: bool) -> None:
         if reply.settle is not None:
             reply.settle(delivered)
+
+    def _finish(self) -> None:
+        self._current = None
         if not self._keep_alive and self._transport is not None:
             self._transport.close()
 

@@ -64,7 +64,7 @@ class Behaviour:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """The behaviour of one model, its faults with the scope they come from, and whose quota it draws on."""
+    """The behaviour of one model, its faults by the place where they are configured, and whose quota it draws on."""
 
     behaviour: Behaviour
     faults: tuple[tuple[str, Fault], ...]
@@ -101,7 +101,8 @@ class Settings:
         for scope, entry in reversed(scopes):
             merged.update((key, value) for key, value in entry.items() if key != "faults")
             owner.update((key, scope) for key in owner if key in entry)
-        faults = tuple((scope, fault) for scope, entry in scopes for fault in entry.get("faults", ()))
+        numbered = ((scope, enumerate(entry.get("faults", ()))) for scope, entry in scopes)
+        faults = tuple((f"{scope} {number}", fault) for scope, found in numbered for number, fault in found)
         return Resolved(Behaviour(**merged), faults, owner["rpm"], owner["tpm"])
 
     def _scopes(self, provider: str, model: str) -> list[tuple[str, Mapping[str, Any]]]:

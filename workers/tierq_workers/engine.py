@@ -224,6 +224,7 @@ class Engine:
         while self._runs or self._background or not self._recorder.is_idle:
             under_way = {*self._runs, *self._background}
             await (asyncio.wait(under_way) if under_way else self._recorder.commit_done.wait())
+            await asyncio.sleep(0)
         for service in self._services:
             service.remove_done_callback(_complain)
             service.cancel()

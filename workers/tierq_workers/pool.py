@@ -8,7 +8,7 @@ import socket
 from importlib.metadata import version
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery, bootsteps, signals
 
 from tierq_shared.errors import ConfigurationError
 from tierq_shared.queues import CHUNK_TASK, MARKER_TASK, MESSAGE_VERSION, Publisher, make_app, queue_name
@@ -20,6 +20,20 @@ log = logging.getLogger("tierq.worker")
 
 RECEIVERS = 4
 """Celery threads that receive chunks. Each holds one for a second at the most, so a fresh one is never far."""
+
+
+FETCH_TICK_S = 0.02
+"""With prefetching disabled, Celery's Redis consumer looks for a free thread only when its event loop wakes, and nothing
+wakes it when a thread becomes free: measured, it slept up to a second with work waiting. So a timer wakes it."""
+
+
+class FetchTick(bootsteps.StartStopStep):
+    """Wakes Celery's event loop often enough that free threads are seen."""
+
+    requires = ("celery.worker.components:Timer",)
+
+    def start(self, worker: Any) -> None:
+        worker.timer.call_repeatedly(FETCH_TICK_S, lambda: None)
 
 
 def run_worker(settings: Settings, tier: str, *, loglevel: str = "WARNING") -> None:
@@ -36,6 +50,7 @@ def run_worker(settings: Settings, tier: str, *, loglevel: str = "WARNING") -> N
     hostname = f"{tier}-{os.getpid()}@{socket.gethostname()}"
     progress = Progress(app, hostname)
     engine = Engine(settings, tier, version("tierq"), progress, Publisher(app))
+    app.steps["worker"].add(FetchTick)
     _register_tasks(app, engine)
     _follow_signals(engine)
     app.worker_main(

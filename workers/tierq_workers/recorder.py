@@ -166,6 +166,9 @@ class Recorder:
                 log.warning("the store cannot be reached (%s); trying again", type(error.orig).__name__)
                 await asyncio.sleep(RETRY_S)
             except Exception as error:  # a row that no store takes, whatever the driver calls it
+                log.warning(
+                    "a group of %d outcomes is split: the store refused it (%s)", len(group.steps), _name(error)
+                )
                 return await self._commit_apart(group, error)
             else:
                 self.last_commit_at = time.monotonic()
@@ -179,7 +182,7 @@ class Recorder:
         if len(group.steps) <= 1:
             if not group.steps or group.steps[0].result is None:
                 raise error
-            log.error("an outcome could not be stored (%s); its task fails", type(error).__name__)
+            log.error("an outcome could not be stored (%s); its task fails", _name(error))
             parts = [[_unrecordable(step)] for step in group.steps]
         result = await self._commit(first)
         for part in parts:
@@ -241,3 +244,8 @@ def _unrecordable(step: Step) -> Step:
     result = step.result and replace(step.result, request_id=None, error="the answer could not be stored")
     end = Ended("failed", error_code="invalid_output", error="the store refused the answer")
     return replace(step, result=result, next=end)
+
+
+def _name(error: Exception) -> str:
+    """An error's class, the driver's own where there is one; never its text, which quotes the row."""
+    return type(getattr(error, "orig", None) or error).__name__

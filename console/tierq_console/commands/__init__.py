@@ -14,6 +14,7 @@ COMMANDS = {
     "config": "Show every setting and where it came from.",
     "up": "Keep the embedded stack running, with Flower, until Ctrl-C.",
     "worker": "Serve one tier.",
+    "flower": "Serve Flower for a broker of your own.",
     "submit": "Submit a file and return its batch id at once.",
     "status": "Show batches and how far they are.",
     "results": "Write a batch's outcomes.",

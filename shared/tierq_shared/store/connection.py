@@ -88,7 +88,8 @@ def _engine(url: str) -> Engine:
         ) from None
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
-    options: dict[str, Any] = {}
+    # Parameters hold prompts and answers: they must not come out with an error's text.
+    options: dict[str, Any] = {"hide_parameters": True}
     if parsed.drivername.startswith("sqlite"):
         options["connect_args"] = {"timeout": _SQLITE_BUSY_S, "check_same_thread": False}
     elif parsed.drivername == "postgresql+psycopg":

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, func, insert, select, update
+from sqlalchemy import Connection, bindparam, case, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tierq_shared.ids import new_id
@@ -89,7 +89,8 @@ _LOCK = (
 _ANSWER = (
     update(attempts)
     # A sweeper may have called it unknown meanwhile; what was answered still goes into the ledger, and only once.
-    .where(attempts.c.id == bindparam("attempt"), attempts.c.outcome.in_(("started", "unknown")))
+    .where(attempts.c.id == bindparam("attempt"))
+    .where(or_(attempts.c.outcome == "started", attempts.c.outcome == "unknown"))
     .values(
         outcome=bindparam("new_outcome"),
         http_status=bindparam("new_status"),

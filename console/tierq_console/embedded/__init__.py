@@ -1,0 +1,1 @@
+"""The embedded stack: its files, its parts, and the supervisor that keeps them running."""

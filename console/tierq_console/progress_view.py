@@ -1,0 +1,137 @@
+"""Shows how far a batch is: a bar on a terminal, a plain line now and then elsewhere, nothing where quiet is wanted."""
+
+from __future__ import annotations
+
+import sys
+import time
+from abc import ABC, abstractmethod
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from tierq_shared.money import show_usd
+from tierq_shared.store.reading import Progress
+
+PLAIN_EVERY_S = 5.0
+_RATE_SPAN_S = 10.0
+
+
+class View(ABC):
+    """What the user sees while a command works. All of it goes to stderr."""
+
+    @abstractmethod
+    def note(self, message: str) -> None:
+        """Says one thing."""
+
+    @abstractmethod
+    def show(self, progress: Progress | None, total: int) -> None:
+        """Shows how far the batch is; None while it is not there yet."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:  # noqa: B027  # most views have nothing to take down
+        """Takes down what is shown."""
+
+
+class Rate:
+    """Tasks per second over the last seconds, so that what a former run did counts for nothing."""
+
+    def __init__(self) -> None:
+        self._marks: list[tuple[float, int]] = []
+
+    def at(self, done: int) -> float:
+        now = time.monotonic()
+        self._marks.append((now, done))
+        while len(self._marks) > 2 and self._marks[0][0] < now - _RATE_SPAN_S:
+            del self._marks[0]
+        (began, first), span = self._marks[0], now - self._marks[0][0]
+        return (done - first) / span if span > 0 else 0.0 * began
+
+
+def make_view(*, quiet: bool) -> View:
+    """The view that fits where stderr goes."""
+    if quiet:
+        return QuietView()
+    return BarView() if sys.stderr.isatty() else PlainView()
+
+
+class QuietView(View):
+    """Says nothing."""
+
+    def note(self, message: str) -> None:
+        pass
+
+    def show(self, progress: Progress | None, total: int) -> None:
+        pass
+
+
+class PlainView(View):
+    """A line every few seconds, for logs."""
+
+    def __init__(self) -> None:
+        self._rate = Rate()
+        self._next = time.monotonic() + PLAIN_EVERY_S
+
+    def note(self, message: str) -> None:
+        click.echo(message, err=True)
+
+    def show(self, progress: Progress | None, total: int) -> None:
+        if progress is None:
+            return
+        rate = self._rate.at(progress.done)
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + PLAIN_EVERY_S
+            self.note(f"{progress.done:,} of {total:,} · {told(progress, total, rate)}")
+
+
+class BarView(View):
+    """A bar that moves, for terminals."""
+
+    def __init__(self) -> None:
+        self._rate = Rate()
+        self._bar = Bar(
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[told]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=None, told="", visible=False)
+        self._bar.start()
+
+    def note(self, message: str) -> None:
+        self._bar.console.print(message, markup=False, highlight=False)
+
+    def show(self, progress: Progress | None, total: int) -> None:
+        if progress is None:
+            return
+        words = told(progress, total, self._rate.at(progress.done))
+        self._bar.update(self._task, completed=progress.done, total=total, told=words, visible=True)
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+def told(progress: Progress, total: int, rate: float) -> str:
+    """Failures, speed, cost, time left and tiers in words, as `3 failed · 210/s · $0.0123 · 4 s left · small 412`."""
+    left = max(0, total - progress.done)
+    unpriced = f" and {progress.unpriced:,} unpriced" if progress.unpriced else ""
+    parts = [f"{progress.failed:,} failed"] if progress.failed else []
+    parts += [f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s", show_usd(progress.cost_nusd) + unpriced]
+    if left and rate > 0:
+        parts.append(f"{_span(left / rate)} left")
+    parts += [f"{name} {tier.done:,}" for name, tier in progress.tiers.items()]
+    return " · ".join(parts)
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))

@@ -1,0 +1,170 @@
+"""Runs a job to its end: checks it, submits it while it is read, watches it, writes its outcomes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tierq import Client
+from tierq_console import batches
+from tierq_console.checking import Checked, check
+from tierq_console.file_options import check_options
+from tierq_console.jobs import Job
+from tierq_console.outputs import check_output, row_of, writing
+from tierq_console.progress_view import View
+from tierq_console.readiness import check_keys
+from tierq_console.stack import running_stack
+from tierq_console.submitting_thread import Submission
+from tierq_console.summary import Failures, Summary
+from tierq_insight import spending
+from tierq_shared import configuration
+from tierq_shared.settings import Settings
+from tierq_shared.store import leases, reading
+from tierq_shared.store.connection import Store
+from tierq_shared.store.reading import Progress
+
+_FIRST_LOOK_S, _SLOWEST_LOOK_S = 0.02, 0.5
+_STILL_S = 5.0
+"""When nothing has ended for this long, it is looked whether anybody is there to do the work."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """How a job is to be run."""
+
+    job: Job
+    output: Path
+    fresh: bool
+
+
+class Interrupted(Exception):
+    """Ctrl-C, at a point where it can be said how to carry on."""
+
+
+def run(order: Order, settings: Settings, view: View) -> Summary:
+    """Runs a job, or carries on where the same job was left; nothing that is committed is paid again.
+
+    Raises:
+        InvalidInput: something about the file or the options is wrong; nothing was submitted.
+        Interrupted: Ctrl-C; what is committed is kept.
+    """
+    began = time.monotonic()
+    job = order.job
+    checked = check_job(job, settings, view, order.output)
+    if not order.fresh and (ended := batches.find_ended(settings, job.key)) is not None:
+        view.note(
+            f"all {ended.total or 0:,} tasks of this job have ended before: nothing to run (--fresh runs it anew)"
+        )
+        return _finish(order, checked, configuration.with_embedded_urls(settings), ended, began)
+    check_keys(settings)
+    try:
+        with running_stack(settings, notify=view.note) as running:
+            ended = _carry_out(order, checked, running, view)
+            return _finish(order, checked, running, ended, began)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "stopped; what is done is kept. The same command carries on, and pays nothing twice"
+        ) from None
+
+
+def check_job(job: Job, settings: Settings, view: View, output: Path | None = None) -> Checked:
+    """All that can be refused is refused here.
+
+    Raises:
+        InvalidInput: with every line at fault.
+        Interrupted: Ctrl-C.
+    """
+    if output is not None:
+        check_output(output, job.path)
+    check_options(job, settings)
+    try:
+        return check(job, settings, lambda rows: view.note(f"{rows:,} rows checked"))
+    except KeyboardInterrupt:
+        raise Interrupted("stopped while the input was checked; nothing was submitted") from None
+
+
+def _carry_out(order: Order, checked: Checked, settings: Settings, view: View) -> Progress:
+    job = order.job
+    with batches.open_store(settings) as store, Client(settings=settings) as client:
+        if order.fresh:
+            batches.start_over(store, job.key)
+        before = batches.find_by_key(store, job.key)
+        if before is not None:
+            view.note(f"carrying on with batch {before.batch_id}: {before.done:,} of {checked.good:,} have ended")
+        submission = Submission(client, job, lambda: job.tasks(checked.bad_lines))
+        if before is None or before.total is None:
+            submission.start()
+        try:
+            return _Watch(store, job.key, submission, view, checked.good).until_over()
+        finally:
+            submission.leave()
+
+
+class _Watch:
+    """Looks at the batch until all of it has ended."""
+
+    def __init__(self, store: Store, key: str, submission: Submission, view: View, total: int) -> None:
+        self._store = store
+        self._key = key
+        self._submission = submission
+        self._view = view
+        self._total = total
+        self._done = -1
+        self._moved_at = time.monotonic()
+        self._warned = False
+
+    def until_over(self) -> Progress:
+        pause = _FIRST_LOOK_S
+        while True:
+            self._submission.raise_error()
+            progress = batches.find_by_key(self._store, self._key)
+            self._view.show(progress, self._total)
+            if progress is not None:
+                if progress.is_over:
+                    return progress
+                self._look_for_workers(progress)
+            threading.Event().wait(pause)
+            pause = min(_SLOWEST_LOOK_S, pause * 1.3)
+
+    def _look_for_workers(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.done != self._done:
+            self._done, self._moved_at = progress.done, now
+        elif not self._warned and now - self._moved_at > _STILL_S:
+            self._warned = True
+            for tier in _unserved(self._store, progress.batch_id):
+                self._view.note(f"no live worker serves tier {tier!r}: start one with `tierq worker {tier}`")
+
+
+def _unserved(store: Store, batch_id: str) -> list[str]:
+    """Tiers in which tasks of a batch wait and nobody works."""
+    with store.reading() as connection:
+        waiting = {tier for tier, state in reading.states_by_tier(connection, batch_id) if state == "queued"}
+        return sorted(waiting - set(leases.live_workers(connection)))
+
+
+def _finish(order: Order, checked: Checked, settings: Settings, progress: Progress, began: float) -> Summary:
+    failures = write_outcomes(settings, progress.batch_id, order.output)
+    with batches.open_store(settings) as store:
+        models = spending.by_model(store, progress.batch_id)
+    return Summary(
+        progress=progress,
+        models=models,
+        failures=failures,
+        set_aside=checked.bad,
+        bad_path=order.job.bad_path,
+        seconds=time.monotonic() - began,
+        output=order.output,
+    )
+
+
+def write_outcomes(settings: Settings, batch_id: str, output: Path) -> Failures:
+    """Writes a batch's outcomes in the order of its tasks; what went wrong, by cause."""
+    failures = Failures()
+    with Client(settings=settings) as client, writing(output) as writer:
+        for outcome in client.batch(batch_id).outcomes():
+            writer.write(row_of(outcome))
+            failures.add(outcome)
+    return failures
