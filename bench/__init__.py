@@ -1,1 +1,1 @@
-"""Yardsticks for TierQ: `python -m bench` measures every figure on this machine and writes README.md beside this file."""
+"""Yardsticks for TierQ: `python -m bench` measures every figure on this machine and writes README.md beside it."""

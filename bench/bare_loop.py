@@ -33,7 +33,7 @@ def main() -> None:
     print(json.dumps(uvloop.run(measure(options.base_url, options.requests, options.concurrency, options.straight))))
 
 
-async def measure(base_url: str, requests: int, concurrency: int, straight: bool) -> dict[str, float]:  # noqa: FBT001
+async def measure(base_url: str, requests: int, concurrency: int, straight: bool) -> dict[str, float]:
     """Requests a second, and CPU a request."""
     transport = AiohttpTransport(client=_session)
     async with httpx.AsyncClient(transport=transport, headers=_HEADERS, timeout=60.0) as client:

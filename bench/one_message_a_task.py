@@ -63,7 +63,7 @@ _shared: Shared | None = None
 
 
 def shared() -> Shared:
-    global _shared  # noqa: PLW0603
+    global _shared
     with _turn:
         _shared = _shared or Shared()
         return _shared
@@ -87,7 +87,7 @@ def publish(broker_url: str, first: int, count: int) -> None:
 
 
 def finished(engine: Engine, first: int) -> tuple[int, float]:
-    """How many tasks from number ``first`` on are committed, and the seconds from the first start to the last commit."""
+    """How many tasks from ``first`` on are committed, and the seconds from their first start to their last commit."""
     with Session(engine) as session:
         statement = select(func.count(), func.min(Ticket.began), func.max(Ticket.ended)).where(Ticket.id >= first)
         count, began, ended = session.exec(statement).one()

@@ -24,16 +24,24 @@ LABELS = {
 SPEC = Classify.spec("ticket", LABELS, instructions="Sort the customer's message by what it is about.")
 
 _VARIETY = 500
-_WORDS = (
-    "I was charged twice for my order and the parcel never arrived please help the app shows an error today "
-    "password invoice refund login crash delivery damaged account payment late support"
-).split()
+_PHRASES = (
+    "I was charged twice for my order",
+    "and the parcel never arrived",
+    "please help",
+    "the app shows an error today",
+    "password",
+    "invoice",
+    "refund",
+    "delivery damaged",
+    "account",
+    "late payment",
+)
 
 
 def texts(count: int) -> Iterator[str]:
     """Inputs of about SIZE characters, each one different."""
     dice = random.Random(1)
-    bodies = [" ".join(dice.choices(_WORDS, k=SIZE // 5))[: SIZE - 16] for _ in range(_VARIETY)]
+    bodies = [" ".join(dice.choices(_PHRASES, k=SIZE // 5))[: SIZE - 16] for _ in range(_VARIETY)]
     return (f"Message {number:07d} {bodies[number % _VARIETY]}" for number in range(count))
 
 

@@ -29,8 +29,8 @@ class View(ABC):
         """Says one thing."""
 
     @abstractmethod
-    def show(self, progress: Progress | None, total: int) -> None:
-        """Shows how far the batch is; None while it is not there yet."""
+    def show(self, progress: Progress, total: int | None) -> None:
+        """Shows how far the batch is; ``total`` is None while it is not known."""
 
     def __enter__(self) -> Self:
         return self
@@ -53,8 +53,8 @@ class Rate:
         self._marks.append((now, done))
         while len(self._marks) > 2 and self._marks[0][0] < now - _RATE_SPAN_S:
             del self._marks[0]
-        (began, first), span = self._marks[0], now - self._marks[0][0]
-        return (done - first) / span if span > 0 else 0.0 * began
+        began, first = self._marks[0]
+        return (done - first) / (now - began) if now > began else 0.0
 
 
 def make_view(*, quiet: bool) -> View:
@@ -70,7 +70,7 @@ class QuietView(View):
     def note(self, message: str) -> None:
         pass
 
-    def show(self, progress: Progress | None, total: int) -> None:
+    def show(self, progress: Progress, total: int | None) -> None:
         pass
 
 
@@ -84,13 +84,11 @@ class PlainView(View):
     def note(self, message: str) -> None:
         click.echo(message, err=True)
 
-    def show(self, progress: Progress | None, total: int) -> None:
-        if progress is None:
-            return
+    def show(self, progress: Progress, total: int | None) -> None:
         rate = self._rate.at(progress.done)
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + PLAIN_EVERY_S
-            self.note(f"{progress.done:,} of {total:,} · {told(progress, total, rate)}")
+            self.note(f"{progress.done:,} of {_count(total)} · {told(progress, total, rate)}")
 
 
 class BarView(View):
@@ -111,9 +109,7 @@ class BarView(View):
     def note(self, message: str) -> None:
         self._bar.console.print(message, markup=False, highlight=False)
 
-    def show(self, progress: Progress | None, total: int) -> None:
-        if progress is None:
-            return
+    def show(self, progress: Progress, total: int | None) -> None:
         words = told(progress, total, self._rate.at(progress.done))
         self._bar.update(self._task, completed=progress.done, total=total, told=words, visible=True)
 
@@ -121,9 +117,9 @@ class BarView(View):
         self._bar.stop()
 
 
-def told(progress: Progress, total: int, rate: float) -> str:
+def told(progress: Progress, total: int | None, rate: float) -> str:
     """Failures, speed, cost, time left and tiers in words, as `3 failed · 210/s · $0.0123 · 4 s left · small 412`."""
-    left = max(0, total - progress.done)
+    left = max(0, (total or 0) - progress.done)
     unpriced = f" and {progress.unpriced:,} unpriced" if progress.unpriced else ""
     parts = [f"{progress.failed:,} failed"] if progress.failed else []
     parts += [f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s", show_usd(progress.cost_nusd) + unpriced]
@@ -131,6 +127,10 @@ def told(progress: Progress, total: int, rate: float) -> str:
         parts.append(f"{_span(left / rate)} left")
     parts += [f"{name} {tier.done:,}" for name, tier in progress.tiers.items()]
     return " · ".join(parts)
+
+
+def _count(total: int | None) -> str:
+    return "…" if total is None else f"{total:,}"
 
 
 def _span(seconds: float) -> str:

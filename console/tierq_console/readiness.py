@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+from tierq_console.stack import attached_stack
 from tierq_shared import configuration
 from tierq_shared.deployments import Deployment
 from tierq_shared.errors import ConfigurationError
@@ -28,6 +30,21 @@ def load_settings() -> Settings:
             f"{what}: `tierq init` writes one from the keys you have, `tierq demo` shows the whole way without keys"
         )
     return settings
+
+
+@contextmanager
+def working_settings(settings: Settings | None = None) -> Iterator[Settings]:
+    """Settings of a stack that others keep: the configured one, else the embedded one that runs in this folder.
+
+    Raises:
+        ConfigurationError: there is neither.
+    """
+    settings = settings or load_settings()
+    if settings.database_url is not None:
+        yield settings
+        return
+    with attached_stack(settings) as attached:
+        yield attached
 
 
 def check_keys(settings: Settings, env: Mapping[str, str] = os.environ) -> None:

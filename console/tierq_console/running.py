@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tierq import Client
 from tierq_console import batches
@@ -14,7 +16,7 @@ from tierq_console.file_options import check_options
 from tierq_console.jobs import Job
 from tierq_console.outputs import check_output, row_of, writing
 from tierq_console.progress_view import View
-from tierq_console.readiness import check_keys
+from tierq_console.readiness import check_keys, working_settings
 from tierq_console.stack import running_stack
 from tierq_console.submitting_thread import Submission
 from tierq_console.summary import Failures, Summary
@@ -69,6 +71,44 @@ def run(order: Order, settings: Settings, view: View) -> Summary:
         ) from None
 
 
+@dataclass(frozen=True)
+class Submitted:
+    """A job that was submitted, and is done elsewhere."""
+
+    batch_id: str
+    total: int
+    set_aside: int
+
+    def json(self) -> dict[str, Any]:
+        return {"batch_id": self.batch_id, "total": self.total, "set_aside": self.set_aside}
+
+
+def submit(job: Job, settings: Settings, view: View, *, fresh: bool) -> Submitted:
+    """Submits a job to the stack that is configured or runs in this folder, without waiting for it.
+
+    Raises:
+        InvalidInput: something about the file or the options is wrong; nothing was submitted.
+        ConfigurationError: no database is configured, and no stack runs here.
+    """
+    with working_settings(settings) as running, batches.open_store(running) as store:
+        checked = check_job(job, settings, view)
+        if fresh:
+            batches.start_over(store, job.key)
+        with Client(settings=running) as client:
+            batch = client.submit_many(
+                job.tasks(checked.bad_lines),
+                key=job.key,
+                label=job.path.name,
+                tags=job.tags or None,
+                deadline=job.deadline,
+            )
+        for tier in _unserved(store, batch.id):
+            view.note(f"no live worker serves tier {tier!r} yet: its tasks wait for `tierq worker {tier}`")
+        if checked.bad:
+            view.note(f"{checked.bad:,} bad rows were set aside in {job.bad_path}")
+        return Submitted(batch.id, checked.good, checked.bad)
+
+
 def check_job(job: Job, settings: Settings, view: View, output: Path | None = None) -> Checked:
     """All that can be refused is refused here.
 
@@ -94,22 +134,36 @@ def _carry_out(order: Order, checked: Checked, settings: Settings, view: View) -
         if before is not None:
             view.note(f"carrying on with batch {before.batch_id}: {before.done:,} of {checked.good:,} have ended")
         submission = Submission(client, job, lambda: job.tasks(checked.bad_lines))
+
+        def look() -> Progress | None:
+            submission.raise_error()
+            return batches.find_by_key(store, job.key)
+
         if before is None or before.total is None:
             submission.start()
         try:
-            return _Watch(store, job.key, submission, view, checked.good).until_over()
+            return _Watch(store, view, look, checked.good).until_over()
         finally:
             submission.leave()
 
 
-class _Watch:
-    """Looks at the batch until all of it has ended."""
+def wait_for(store: Store, batch_id: str, view: View) -> Progress:
+    """Waits until every task of a batch has ended."""
 
-    def __init__(self, store: Store, key: str, submission: Submission, view: View, total: int) -> None:
+    def look() -> Progress:
+        with store.reading() as connection:
+            return reading.progress(connection, batch_id)
+
+    return _Watch(store, view, look, look().total).until_over()
+
+
+class _Watch:
+    """Looks at a batch until all of it has ended. ``total`` is what is known of its size before it is sealed."""
+
+    def __init__(self, store: Store, view: View, look: Callable[[], Progress | None], total: int | None) -> None:
         self._store = store
-        self._key = key
-        self._submission = submission
         self._view = view
+        self._look = look
         self._total = total
         self._done = -1
         self._moved_at = time.monotonic()
@@ -118,10 +172,9 @@ class _Watch:
     def until_over(self) -> Progress:
         pause = _FIRST_LOOK_S
         while True:
-            self._submission.raise_error()
-            progress = batches.find_by_key(self._store, self._key)
-            self._view.show(progress, self._total)
+            progress = self._look()
             if progress is not None:
+                self._view.show(progress, self._total or progress.total)
                 if progress.is_over:
                     return progress
                 self._look_for_workers(progress)

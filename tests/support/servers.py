@@ -1,4 +1,4 @@
-"""Real servers for tests: PostgreSQL, Redis, RabbitMQ, the simulator, workers. Each gives what is its own to one test."""
+"""Real servers for tests: PostgreSQL, Redis, RabbitMQ, the simulator, workers; to each test its own."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import redis
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.pool import NullPool
 
 from support.waiting import eventually
 
@@ -39,7 +40,7 @@ def postgres_admin_url() -> str:
 
 def _admin(url: str) -> Any:
     driver = make_url(url).set(drivername="postgresql+psycopg")
-    return create_engine(driver, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 3})
+    return create_engine(driver, isolation_level="AUTOCOMMIT", poolclass=NullPool, connect_args={"connect_timeout": 3})
 
 
 @contextlib.contextmanager
@@ -54,7 +55,6 @@ def fresh_postgres() -> Iterator[str]:
     finally:
         with admin.connect() as connection:
             connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-        admin.dispose()
 
 
 def redis_binary() -> str:
@@ -163,7 +163,7 @@ class Site:
     simulator: Simulator
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    KEYS = {"OPENAI_API_KEY": "sk-test", "ANTHROPIC_API_KEY": "sk-ant-test", "GEMINI_API_KEY": "AIza-test"}
+    KEYS: ClassVar = {"OPENAI_API_KEY": "sk-test", "ANTHROPIC_API_KEY": "sk-ant-test", "GEMINI_API_KEY": "AIza-test"}
 
     def start_worker(self, tier: str, **env: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tierq_console", "worker", tier]

@@ -23,11 +23,11 @@ RECEIVERS = 4
 
 
 FETCH_TICK_S = 0.02
-"""With prefetching disabled, Celery's Redis consumer looks for a free thread only when its event loop wakes, and nothing
-wakes it when a thread becomes free: measured, it slept up to a second with work waiting. So a timer wakes it."""
+"""With prefetching disabled, Celery's Redis consumer looks for a free thread only when its event loop wakes, and
+nothing wakes it when one becomes free: measured, it slept up to a second with work waiting. So a timer wakes it."""
 
 
-class FetchTick(bootsteps.StartStopStep):
+class FetchTick(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
     """Wakes Celery's event loop often enough that free threads are seen."""
 
     requires = ("celery.worker.components:Timer",)

@@ -1,8 +1,8 @@
 """The one process that keeps an embedded stack running while any command uses it.
 
-``python -m tierq_console.embedded.supervisor`` reads its order from stdin and detaches itself. It holds `supervisor.lock` for
-its life, and leaves, having stopped everything gently, as soon as it gets `stack.lock` for itself: then no command
-holds it any more.
+``python -m tierq_console.embedded.supervisor`` reads its order from stdin and detaches itself. It holds
+`supervisor.lock` for its life, and leaves, having stopped everything gently, as soon as it gets `stack.lock` for
+itself: then no command holds it any more.
 """
 
 from __future__ import annotations

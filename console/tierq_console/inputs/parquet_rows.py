@@ -10,6 +10,8 @@ from tierq_console.inputs.base import Broken, Row, Source
 from tierq_shared.errors import InvalidInput, MissingExtra
 
 _GROUP = 1_000
+_BUFFER = 1_000_000
+"""Bytes read ahead of a column. Without it, the whole of a row group is held, and some writers make one of all rows."""
 
 
 class ParquetSource(Source):
@@ -33,7 +35,7 @@ class ParquetSource(Source):
     def rows(self) -> Iterator[Row | Broken]:
         number = 0
         try:
-            with self._parquet.ParquetFile(self.path, pre_buffer=False) as file:
+            with self._parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=_BUFFER) as file:
                 for group in file.iter_batches(batch_size=_GROUP):
                     for values in group.to_pylist():
                         number += 1

@@ -1,0 +1,59 @@
+"""`tierq status`: recent batches, or one batch by tier and state; and which tiers have live workers."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+
+from tierq.client import find_settings
+from tierq_console.batches import find_batch, open_store
+from tierq_console.ending import stoppable
+from tierq_console.status_view import Report, read_report
+from tierq_shared.store.connection import Store
+
+WATCH_EVERY_S = 1.0
+
+
+@click.command("status")
+@click.argument("batch", required=False)
+@click.option("--watch", is_flag=True, help="Looks again every second, until the batch is over or Ctrl-C.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Batches to list.")
+@click.option("--json", "as_json", is_flag=True, help="Prints JSON; with --watch, one object a line.")
+def command(batch: str | None, limit: int, *, watch: bool, as_json: bool) -> None:
+    """Show the latest batches, or one BATCH by tier and state. The first digits of an id are enough."""
+    with stoppable(), open_store(find_settings(None)) as store:
+        batch_id = find_batch(store, batch) if batch else None
+        if watch:
+            _watch(store, batch_id, limit, as_json=as_json)
+        else:
+            _print(read_report(store, batch_id, limit), as_json=as_json)
+
+
+def _print(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(report.json(), ensure_ascii=False))
+    else:
+        Console().print(Group(*report.tables()))
+
+
+def _watch(store: Store, batch_id: str | None, limit: int, *, as_json: bool) -> None:
+    console = Console()
+    if as_json or not console.is_terminal:
+        while _once_more(report := read_report(store, batch_id, limit)):
+            _print(report, as_json=as_json)
+            threading.Event().wait(WATCH_EVERY_S)
+        _print(report, as_json=as_json)
+        return
+    with Live(console=console) as live:
+        while _once_more(report := read_report(store, batch_id, limit)):
+            live.update(Group(*report.tables()))
+            threading.Event().wait(WATCH_EVERY_S)
+        live.update(Group(*report.tables()))
+
+
+def _once_more(report: Report) -> bool:
+    return report.batch is None or not report.batch.is_over
