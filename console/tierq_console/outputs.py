@@ -7,7 +7,7 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -67,8 +67,12 @@ class RowWriter(ABC):
         """Adds a row."""
 
     @abstractmethod
+    def finish(self) -> None:
+        """Writes what is left, so that the file is whole."""
+
+    @abstractmethod
     def close(self) -> None:
-        """Writes what is left, and closes the file."""
+        """Closes the file, whole or not."""
 
 
 class JsonlWriter(RowWriter):
@@ -80,8 +84,11 @@ class JsonlWriter(RowWriter):
     def write(self, row: dict[str, Any]) -> None:
         self._file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
 
-    def close(self) -> None:
+    def finish(self) -> None:
         _settle(self._file)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class CsvWriter(RowWriter):
@@ -96,8 +103,11 @@ class CsvWriter(RowWriter):
     def write(self, row: dict[str, Any]) -> None:
         self._writer.writerow([_as_text(row[name]) for name in self._columns])
 
-    def close(self) -> None:
+    def finish(self) -> None:
         _settle(self._file)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class ParquetWriter(RowWriter):
@@ -118,9 +128,11 @@ class ParquetWriter(RowWriter):
         if len(self._rows) >= _GROUP:
             self._flush()
 
-    def close(self) -> None:
+    def finish(self) -> None:
         if self._rows:
             self._flush()
+
+    def close(self) -> None:
         self._writer.close()
 
     def _flush(self) -> None:
@@ -155,15 +167,14 @@ def check_output(path: Path, source: Path | None = None, *, suffixes: Sequence[s
 def writing(path: Path, columns: Sequence[str] = COLUMNS, integers: Sequence[str] = INTEGERS) -> Iterator[RowWriter]:
     """A writer for a path, `-` being stdout. The file gets its name when all is written, and else leaves no trace."""
     if path == STDOUT:
-        writer: RowWriter = JsonlWriter(sys.stdout.buffer)
-        yield writer
+        yield JsonlWriter(sys.stdout.buffer)
         sys.stdout.buffer.flush()
         return
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        writer = _open_writer(part, path.suffix.lower(), columns, integers)
-        yield writer
-        writer.close()
+        with closing(_open_writer(part, path.suffix.lower(), columns, integers)) as writer:
+            yield writer
+            writer.finish()
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -186,10 +197,9 @@ def _text_or_none(value: Any) -> str | None:
 
 
 def _settle(file: BinaryIO | TextIO) -> None:
-    """Closes a file when its content is on disk, so that the name never stands for less than all of it."""
+    """Brings a file's content to disk, so that the final name never stands for less than all of it."""
     file.flush()
     os.fsync(file.fileno())
-    file.close()
 
 
 _PARQUET = (".parquet", ".pq")

@@ -102,6 +102,8 @@ class LineTasks:
         known_fields(values, ("type", "key", *inputs, *of_spec, *_TASK_FIELDS))
         spec = self._spec(type_, {name: values[name] for name in of_spec if name in values})
         given = [_present(values, name) for name in inputs]
+        if type_ == "answer":
+            given[1] = read_passages(given[1])
         made: Task[Any] = spec(  # type: ignore[operator]  # each kind of spec is called alike
             *given, key=values.get("key", place), **self._options(values)
         )

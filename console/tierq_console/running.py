@@ -14,7 +14,7 @@ from tierq_console import batches
 from tierq_console.checking import Checked, check
 from tierq_console.file_options import check_options
 from tierq_console.jobs import Job
-from tierq_console.outputs import check_output, row_of, writing
+from tierq_console.outputs import row_of, writing
 from tierq_console.progress_view import View
 from tierq_console.readiness import check_keys, working_settings
 from tierq_console.stack import running_stack
@@ -54,7 +54,7 @@ def run(order: Order, settings: Settings, view: View) -> Summary:
     """
     began = time.monotonic()
     job = order.job
-    checked = check_job(job, settings, view, order.output)
+    checked = check_job(job, settings, view)
     if not order.fresh and (ended := batches.find_ended(settings, job.key)) is not None:
         view.note(
             f"all {ended.total or 0:,} tasks of this job have ended before: nothing to run (--fresh runs it anew)"
@@ -109,15 +109,13 @@ def submit(job: Job, settings: Settings, view: View, *, fresh: bool) -> Submitte
         return Submitted(batch.id, checked.good, checked.bad)
 
 
-def check_job(job: Job, settings: Settings, view: View, output: Path | None = None) -> Checked:
-    """All that can be refused is refused here.
+def check_job(job: Job, settings: Settings, view: View) -> Checked:
+    """All of the input that can be refused is refused here.
 
     Raises:
         InvalidInput: with every line at fault.
         Interrupted: Ctrl-C.
     """
-    if output is not None:
-        check_output(output, job.path)
     check_options(job, settings)
     try:
         return check(job, settings, lambda rows: view.note(f"{rows:,} rows checked"))

@@ -7,13 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 
 from tierq_shared.money import show_usd, usd
 from tierq_shared.outcomes import TaskState
 from tierq_shared.store import leases, reading
 from tierq_shared.store.connection import Store
 from tierq_shared.store.reading import Progress
+
+_WIDE = 120
+"""Columns from which on there is room for whole ids."""
+
+_DIGITS = 12
+"""The digits of an id that are its time in milliseconds: enough to name a batch by."""
 
 STATES = tuple(state.value for state in TaskState)
 
@@ -40,22 +46,24 @@ class Report:
             }
         return {**_progress_json(self.batch), "by_tier": by_tier, "workers": dict(self.workers)}
 
-    def tables(self) -> list[RenderableType]:
-        """For people."""
+    def tables(self, width: int) -> list[RenderableType]:
+        """For people, on so many columns."""
         if self.batch is None:
-            return [self._batches_table(), self._tiers_table(("queued", "running"))]
+            return [self._batches_table(width), self._tiers_table(("queued", "running"))]
         batch = self.batch
         said = f"batch {batch.batch_id} · {batch.label or 'no label'} · {batch.state} · {_done(batch)} · {_cost(batch)}"
         return [said, self._tiers_table(STATES)]
 
-    def _batches_table(self) -> RenderableType:
+    def _batches_table(self, width: int) -> RenderableType:
         if not self.batches:
             return "no batches yet"
-        table = Table("batch", "label", "state", "done", "failed", "cost", "created", box=None, pad_edge=False)
+        digits = 32 if width >= _WIDE else _DIGITS
+        columns = [Column(name, no_wrap=True) for name in ("state", "done", "failed", "cost", "created")]
+        table = Table(Column("batch", min_width=digits), "label", *columns, box=None, pad_edge=False)
         for one in self.batches:
             created = one.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
             failed = f"{one.failed:,}" if one.failed else ""
-            table.add_row(one.batch_id, one.label or "", one.state, _done(one), failed, _cost(one), created)
+            table.add_row(one.batch_id[:digits], one.label or "", one.state, _done(one), failed, _cost(one), created)
         return table
 
     def _tiers_table(self, states: Sequence[str]) -> RenderableType:

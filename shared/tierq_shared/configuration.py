@@ -160,7 +160,7 @@ def _findings(error: ValidationError, text: str, path: Path | None) -> list[str]
             place, message = match[1].split("."), match[2]
         if item["type"] == "extra_forbidden":
             message = f"there is no such key{did_you_mean(place[-1], _fields_at(place[:-1]))}"
-        where = f"{path}:{_line_of(text, place)}" if path else "environment"
+        where = f"{path}:{line_of(text, place)}" if path else "environment"
         findings.append(f"{where}: {'.'.join(place)}: {message}")
     return findings
 
@@ -181,7 +181,7 @@ def _fields_at(place: list[str]) -> list[str]:
     return [name for name in model.model_fields if name not in ("path", "name")]
 
 
-def _line_of(text: str, place: list[str]) -> int:
+def line_of(text: str, place: list[str]) -> int:
     """The line of a key: its table's header first, then the key below it. tomllib keeps no positions."""
     lines = text.splitlines()
     row = _header_line(lines, place)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support.embedded import PATIENCE_S, EmbeddedSite, embedded_site, is_alive
 from support.servers import Simulator, redis_binary, running
 from support.waiting import eventually

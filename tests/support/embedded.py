@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import redis
+
 from support.servers import Simulator, stop
 from support.waiting import eventually
-
 from tierq import Classify, Client
 from tierq_shared import configuration
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,9 @@ from tierq_workers.sweeper import Sweeper
 from tierq_workers.transport import Transport
 
 log = logging.getLogger("tierq.worker")
+
+EX_SOFTWARE = 70
+"""The exit code of an internal error (BSD sysexits.h)."""
 
 _MAX_KINDS = 1_000
 """Specs that are kept ready. An application that makes a new schema for each request would fill the memory."""
@@ -116,7 +120,7 @@ class Engine:
             for service in (self._recorder.run(), self._lease.keep(), self._sweep_for_ever())
         ]
         for service in self._services:
-            service.add_done_callback(_complain)
+            service.add_done_callback(_end_process)
 
     async def _admit(self, chunk: Chunk) -> None:
         delivery = self._progress.received(chunk)
@@ -226,7 +230,7 @@ class Engine:
             await (asyncio.wait(under_way) if under_way else self._recorder.commit_done.wait())
             await asyncio.sleep(0)
         for service in self._services:
-            service.remove_done_callback(_complain)
+            service.remove_done_callback(_end_process)
             service.cancel()
         await asyncio.gather(*self._services, return_exceptions=True)
         await self._recorder.commit_pending()
@@ -257,9 +261,12 @@ def _fate(step: Step, *, counted: bool) -> str:
     return "escalated" if getattr(step.next, "reason", None) else "queued again"
 
 
-def _complain(service: asyncio.Task[None]) -> None:
+def _end_process(service: asyncio.Task[None]) -> None:
+    """A worker whose recorder, lease or sweeper died must not live on and hold its tasks: it ends, others take over."""
     if not service.cancelled() and service.exception() is not None:
-        log.critical("a service of the worker ended", exc_info=service.exception())
+        log.critical("a service of the worker ended; the process ends", exc_info=service.exception())
+        logging.shutdown()
+        os._exit(EX_SOFTWARE)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from types import TracebackType
 from typing import Self
 
@@ -34,11 +35,9 @@ class Transport:
 
     async def send(self, request: Request, *, timeout_s: float) -> Response | ProviderError:
         """The answer, or why there is none. ``timeout_s``: seconds of silence after which the call is given up."""
-        timeout = {"connect": min(CONNECT_TIMEOUT_S, timeout_s), "read": timeout_s, "write": timeout_s, "pool": None}
-        message = httpx.Request(
-            "POST", request.url, headers=request.headers, content=request.body, extensions={"timeout": timeout}
-        )
         try:
+            message = _message(request, timeout_s)
+            await message.aread()
             async with asyncio.timeout(timeout_s * _TOTAL_TIMEOUTS):
                 answer = await self._transport.handle_async_request(message)
                 return await self._read(answer)
@@ -74,6 +73,23 @@ class Transport:
         finally:
             await answer.aclose()
         return Response(answer.status_code, answer.headers, bytes(body))
+
+
+def _message(request: Request, timeout_s: float) -> httpx.Request:
+    timeout = {"connect": min(CONNECT_TIMEOUT_S, timeout_s), "read": timeout_s, "write": timeout_s, "pool": None}
+    return httpx.Request(
+        "POST",
+        _url(request.url),
+        headers=[(name.encode(), value.encode()) for name, value in request.headers.items()],
+        # A stream keeps httpx from preparing headers that aiohttp sets again (measured: a tenth of the worker's CPU).
+        stream=httpx.ByteStream(request.body),
+        extensions={"timeout": timeout},
+    )
+
+
+@lru_cache(maxsize=256)
+def _url(url: str) -> httpx.URL:
+    return httpx.URL(url)
 
 
 def _session() -> aiohttp.ClientSession:

@@ -12,7 +12,7 @@ import click
 from tierq_console.ending import stoppable
 from tierq_console.entry import BAD_INPUT, OK, SOME_FAILED
 from tierq_console.file_options import file_options, make_job
-from tierq_console.outputs import STDOUT
+from tierq_console.outputs import STDOUT, check_output
 from tierq_console.progress_view import make_view
 from tierq_console.readiness import load_settings
 from tierq_console.running import Order, run
@@ -47,6 +47,7 @@ def command(file: Path, out: Path | None, *, as_json: bool, fresh: bool, quiet: 
     if as_json and output == STDOUT:
         click.echo("tierq: --json and --out - would both write to stdout: give --out a file", err=True)
         sys.exit(BAD_INPUT)
+    check_output(output, file)
     with stoppable(), make_view(quiet=quiet) as view:
         summary = run(Order(make_job(file, given), output, fresh), load_settings(), view)
     if not quiet:

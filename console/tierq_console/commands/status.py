@@ -16,6 +16,7 @@ from tierq_console.status_view import Report, read_report
 from tierq_shared.store.connection import Store
 
 WATCH_EVERY_S = 1.0
+_PIPE_WIDTH = 160
 
 
 @click.command("status")
@@ -37,11 +38,12 @@ def _print(report: Report, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report.json(), ensure_ascii=False))
     else:
-        Console().print(Group(*report.tables()))
+        console = _console()
+        console.print(Group(*report.tables(console.width)))
 
 
 def _watch(store: Store, batch_id: str | None, limit: int, *, as_json: bool) -> None:
-    console = Console()
+    console = _console()
     if as_json or not console.is_terminal:
         while _once_more(report := read_report(store, batch_id, limit)):
             _print(report, as_json=as_json)
@@ -50,9 +52,15 @@ def _watch(store: Store, batch_id: str | None, limit: int, *, as_json: bool) -> 
         return
     with Live(console=console) as live:
         while _once_more(report := read_report(store, batch_id, limit)):
-            live.update(Group(*report.tables()))
+            live.update(Group(*report.tables(console.width)))
             threading.Event().wait(WATCH_EVERY_S)
-        live.update(Group(*report.tables()))
+        live.update(Group(*report.tables(console.width)))
+
+
+def _console() -> Console:
+    """As wide as the terminal; wide enough for all where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, _PIPE_WIDTH))
 
 
 def _once_more(report: Report) -> bool:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import ExitStack
 from pathlib import Path
 
 import click
+from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError
 
 from tierq_console.embedded import parts
+from tierq_console.entry import OK, SOME_FAILED
 from tierq_console.parent import end_with_parent
 from tierq_console.stack import attached_stack
 from tierq_shared import configuration
-from tierq_shared.errors import ConfigurationError
+from tierq_shared.errors import ConfigurationError, MissingExtra, StoreError
 from tierq_shared.settings import Settings
+from tierq_shared.store.clock import now
+from tierq_shared.store.connection import Store
+from tierq_shared.store.tables import workers
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _SHUTDOWN_MARGIN_S = 15.0
@@ -21,9 +28,13 @@ _SHUTDOWN_MARGIN_S = 15.0
 @click.command()
 @click.argument("tier")
 @click.option("--loglevel", type=click.Choice(_LEVELS, case_sensitive=False), default="WARNING", show_default=True)
+@click.option("--check", is_flag=True, help="Exit 0 where a worker of this host serves the tier, else 1.")
 @click.option("--settings", "file", type=click.Path(path_type=Path), hidden=True)
 @click.option("--exit-with-parent", is_flag=True, hidden=True)
-def command(tier: str, loglevel: str, file: Path | None, *, exit_with_parent: bool) -> None:
+@click.pass_context
+def command(
+    context: click.Context, tier: str, loglevel: str, file: Path | None, *, check: bool, exit_with_parent: bool
+) -> None:
     """Serve one tier until TERM or Ctrl-C: calls under way are finished within `worker.grace`, the rest goes back.
 
     The configuration is the nearest tierq.toml, with TIERQ_DATABASE_URL, TIERQ_BROKER_URL and TIERQ_STATE_URL above
@@ -32,17 +43,48 @@ def command(tier: str, loglevel: str, file: Path | None, *, exit_with_parent: bo
     \b
       tierq worker small
       TIERQ_DATABASE_URL=postgresql://db/app TIERQ_BROKER_URL=redis://redis/0 tierq worker large
+      tierq worker small --check                   for a health check: its lease in SQL is looked at
     """
-    from tierq_workers.pool import run_worker
-
     with ExitStack() as cleanup:
         settings = parts.read_settings(file) if file else configuration.load(configuration.find_file())
         _refuse_unknown(tier, settings)
         if settings.database_url is None:
             settings = cleanup.enter_context(attached_stack(settings))
+        if check:
+            context.exit(_check(tier, settings))
         if exit_with_parent:
             end_with_parent(settings.worker.grace + _SHUTDOWN_MARGIN_S)
-        run_worker(settings, tier, loglevel=loglevel.upper())
+        _run(settings, tier, loglevel.upper())
+
+
+def _run(settings: Settings, tier: str, loglevel: str) -> None:
+    try:
+        from tierq_workers.pool import run_worker
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("tierq"):
+            raise
+        raise MissingExtra(f"a worker needs {error.name}: pip install 'tierq[workers]'") from None
+    run_worker(settings, tier, loglevel=loglevel)
+
+
+def _check(tier: str, settings: Settings) -> int:
+    """Whether a worker of this host holds a lease of the tier, as an exit code."""
+    live = select(func.count()).where(
+        workers.c.tier == tier,
+        workers.c.host == socket.gethostname(),
+        workers.c.lease_until > now(),
+        workers.c.stopped_at.is_(None),
+    )
+    store = Store(settings.database_url.get_secret_value() if settings.database_url else "")
+    try:
+        with store.reading() as connection:
+            count = connection.execute(live).scalar_one()
+    except DBAPIError as error:
+        raise StoreError(f"the database cannot be used: {str(error.orig).strip()}") from None
+    finally:
+        store.close()
+    click.echo(f"{count} live worker{'s' if count != 1 else ''} of this host serve{'s' if count == 1 else ''} {tier}")
+    return OK if count else SOME_FAILED
 
 
 def _refuse_unknown(tier: str, settings: Settings) -> None:

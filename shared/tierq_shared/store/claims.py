@@ -124,12 +124,14 @@ _TAKE = (
 _ALREADY = select(attempts.c.id).where(attempts.c.id.in_(bindparam("ids", expanding=True)))
 
 
+_LEASE_RUNS = select(workers.c.id).where(
+    workers.c.id == bindparam("worker"), workers.c.lease_until > now(), workers.c.stopped_at.is_(None)
+)
+
+
 def check_lease(connection: Connection, worker_id: str) -> None:
     """Raises LeaseLost unless this worker's lease runs, by the database's clock."""
-    holds = select(workers.c.id).where(
-        workers.c.id == worker_id, workers.c.lease_until > now(), workers.c.stopped_at.is_(None)
-    )
-    if connection.execute(holds).first() is None:
+    if connection.execute(_LEASE_RUNS, {"worker": worker_id}).first() is None:
         raise LeaseLost(worker_id)
 
 
@@ -147,7 +149,8 @@ def claim(connection: Connection, worker_id: str, tier: str, ids: Sequence[str],
             taken.append((task, attempt))
     if taken:
         connection.execute(_TAKE, {"ids": [task.id for task, _ in taken], "claimant": worker_id})
-        insert_attempts(connection, worker_id, [attempt for _, attempt in taken])
+        at = taken[0][0].claimed_at
+        connection.execute(insert(attempts), [_attempt_row(attempt, worker_id, at) for _, attempt in taken])
     return Claims(taken, left)
 
 

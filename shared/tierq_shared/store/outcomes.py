@@ -113,7 +113,7 @@ _END = (
         state=bindparam("new_state"),
         error_code=bindparam("new_code"),
         cost_nusd=bindparam("new_cost"),
-        finished_at=bindparam("at", type_=UtcDateTime()),
+        finished_at=now(),
         worker_id=None,
     )
 )
@@ -164,22 +164,35 @@ def commit_steps(connection: Connection, worker_id: str, steps: Sequence[Step]) 
     )
 
 
-def finish_batches(connection: Connection, batch_ids: Iterable[str]) -> list[str]:
-    """Ends those of the batches whose every task has ended; their ids."""
-    ended = (
-        select(
-            func.coalesce(func.sum(tallies.c.succeeded + tallies.c.failed + tallies.c.cancelled + tallies.c.expired), 0)
-        )
-        .where(tallies.c.batch_id == batches.c.id)
-        .scalar_subquery()
-    )
-    finished = (
-        update(batches)
-        .where(batches.c.id.in_(sorted(batch_ids)), batches.c.state == "running", batches.c.total <= ended)
-        .values(state="finished", finished_at=now())
-        .returning(batches.c.id)
-    )
-    return list(connection.execute(finished).scalars())
+_ENDED_TASKS = (
+    select(func.coalesce(func.sum(tallies.c.succeeded + tallies.c.failed + tallies.c.cancelled + tallies.c.expired), 0))
+    .where(tallies.c.batch_id == batches.c.id)
+    .scalar_subquery()
+)
+
+_FINISH = (
+    update(batches)
+    .where(batches.c.id.in_(bindparam("ids", expanding=True)))
+    .where(batches.c.state == "running", batches.c.total <= _ENDED_TASKS)
+    .values(state="finished", finished_at=now())
+)
+
+
+def finish_batches(connection: Connection, batch_ids: Iterable[str]) -> None:
+    """Ends those of the batches whose every task has ended."""
+    connection.execute(_FINISH, {"ids": sorted(batch_ids)})
+
+
+_TALLIED = ("succeeded", "failed", "cancelled", "expired", "cost_nusd", "unpriced")
+
+
+def _adding(dialect: Any) -> Any:
+    statement = dialect.insert(tallies)
+    added = {name: tallies.c[name] + statement.excluded[name] for name in _TALLIED}
+    return statement.on_conflict_do_update(index_elements=["batch_id", "tier", "worker_id"], set_=added)
+
+
+_ADD_TO_TALLIES = {"postgresql": _adding(postgresql), "sqlite": _adding(sqlite)}
 
 
 def add_to_tallies(connection: Connection, worker_id: str, ended: Iterable[tuple[str, str, str, int | None]]) -> None:
@@ -190,19 +203,12 @@ def add_to_tallies(connection: Connection, worker_id: str, ended: Iterable[tuple
         row[state] += 1
         row["cost_nusd"] += cost or 0
         row["unpriced"] += cost is None
-    names = ("succeeded", "failed", "cancelled", "expired", "cost_nusd", "unpriced")
     rows = [
-        {"batch_id": batch_id, "tier": tier, "worker_id": worker_id, **{name: row.get(name, 0) for name in names}}
+        {"batch_id": batch_id, "tier": tier, "worker_id": worker_id, **{name: row.get(name, 0) for name in _TALLIED}}
         for (batch_id, tier), row in sorted(counts.items())
     ]
-    if not rows:
-        return
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(tallies)
-    added = {name: tallies.c[name] + statement.excluded[name] for name in names}
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=["batch_id", "tier", "worker_id"], set_=added), rows
-    )
+    if rows:
+        connection.execute(_ADD_TO_TALLIES[connection.dialect.name], rows)
 
 
 def insert_chunks(connection: Connection, waiting: Iterable[tuple[str, str, int, str]], due: Any = None) -> list[Chunk]:
@@ -271,17 +277,10 @@ def _go_on(connection: Connection, worker_id: str, new: Sequence[NewAttempt]) ->
 def _end(connection: Connection, worker_id: str, ended: Sequence[tuple[Step, Ended]]) -> None:
     if not ended:
         return
-    at = connection.execute(select(now())).scalar_one()
     connection.execute(
         _END,
         [
-            {
-                "task": step.task_id,
-                "new_state": end.state,
-                "new_code": end.error_code,
-                "new_cost": step.cost_nusd,
-                "at": at,
-            }
+            {"task": step.task_id, "new_state": end.state, "new_code": end.error_code, "new_cost": step.cost_nusd}
             for step, end in ended
         ],
     )
