@@ -42,7 +42,7 @@ def pin(pid: int, core: int | None) -> None:
         os.sched_setaffinity(pid, {core})
 
 
-def cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int | str = "self") -> float:
     """User and system time that a process has used, in steps of 10 ms."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS

@@ -69,6 +69,9 @@ def _report(options: argparse.Namespace, port: int, pid: int) -> None:
         uvloop.run(_load(port, requests, options.connections))
         rates.append(len(requests) / (time.perf_counter() - started))
         costs.append((_cpu_seconds(pid) - spent) / len(requests) * 1e6)
+    if options.json:
+        print(orjson.dumps({"rates": rates, "cpu_us": costs}).decode())
+        return
     shown = " ".join(f"{rate:,.0f}" for rate in rates)
     print(f"{statistics.median(rates):,.0f} replies/s (rounds: {shown})")
     print(f"{len(requests):,} requests of {size:,} bytes a round, {options.connections} connections")
@@ -84,6 +87,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--server-core", type=int, default=0)
     parser.add_argument("--load-core", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     options.requests = min(options.requests, MOST_REQUESTS)
     return options

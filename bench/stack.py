@@ -98,12 +98,25 @@ class Stack:
     def worker(self, settings: Settings) -> AbstractContextManager[subprocess.Popen[Any]]:
         """A worker process of the tier on the measured core; it may not have begun yet."""
         command = [sys.executable, "-m", "bench.worker", str(settings.path), TIER]
-        return stopping(self.start(command, self.cores.measured, stderr=(self.folder / "worker.log").open("ab")))
+        log = (self.folder / "worker.log").open("ab")
+        return stopping(self.start(command, self.cores.measured, stdout=log, stderr=log))
 
     def start(self, command: list[str], core: int | None, **options: Any) -> subprocess.Popen[Any]:
         process = subprocess.Popen(command, cwd=ROOT, **options)
         pin(process.pid, core)  # before it has threads: those inherit it
         return process
+
+    def output_of(self, process: subprocess.Popen[str], limit_s: float) -> str:
+        """What a process prints until it ends; it does not outlast the limit.
+
+        Raises:
+            subprocess.SubprocessError: it failed, or took too long.
+        """
+        with stopping(process):
+            output, _ = process.communicate(timeout=limit_s)
+            if process.returncode:
+                raise subprocess.CalledProcessError(process.returncode, process.args)
+            return output
 
     def flush(self) -> None:
         with redis.Redis(unix_socket_path=str(self.socket)) as client:

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import redis
-
 from tierq_shared import announcements
 from tierq_shared.ids import new_id
 
@@ -91,7 +89,7 @@ class Listener:
             try:
                 # A channel of our own keeps the connection in use while nobody waits.
                 pubsub.subscribe(f"tierq:client:{new_id()}")
-            except redis.RedisError as error:
+            except announcements.errors() as error:
                 log.warning("results are polled from SQL: the state Redis cannot be reached (%s)", type(error).__name__)
                 self._url = None
                 return False
@@ -107,7 +105,7 @@ class Listener:
                 confirmed = self._confirmed[channel] = threading.Event()
                 try:
                     self._pubsub.subscribe(channel)
-                except redis.RedisError:
+                except announcements.errors():
                     subscription.pushed = False
         confirmed.wait(announcements.CONNECT_TIMEOUT_S)
 
@@ -119,14 +117,14 @@ class Listener:
             del self._waiters[channel], self._confirmed[channel]
             try:
                 self._pubsub.unsubscribe(channel)
-            except redis.RedisError:
+            except announcements.errors():
                 log.debug("could not unsubscribe; the connection is gone")
 
     def _hear(self) -> None:
         while not self._closed:
             try:
                 message = self._pubsub.get_message(timeout=1.0)
-            except redis.RedisError:
+            except announcements.errors():
                 # redis-py subscribes again by itself on the next read; until then, waiters poll.
                 self._wake_everyone()
                 continue

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import orjson
-import redis
+
+if TYPE_CHECKING:
+    # Imported where it is used: a backend app's start does not wait for it.
+    import redis
 
 CONNECT_TIMEOUT_S = 2.0
 
@@ -16,7 +20,16 @@ def channel(batch_id: str) -> str:
 
 def connect(url: str) -> redis.Redis:
     """A connection to the state Redis. Nothing is sent before its first use."""
+    import redis
+
     return redis.Redis.from_url(url, socket_connect_timeout=CONNECT_TIMEOUT_S)
+
+
+def errors() -> tuple[type[Exception], ...]:
+    """What a Redis that cannot be reached raises."""
+    import redis
+
+    return (redis.RedisError,)
 
 
 def encode(positions: Iterable[int]) -> bytes:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from celery import Celery
-from kombu import Queue
-from kombu.exceptions import KombuError
+from typing import TYPE_CHECKING, Any
 
 from tierq_shared.errors import ConfigurationError
 from tierq_shared.ids import short
 from tierq_shared.settings import Settings
+
+if TYPE_CHECKING:
+    # Celery and kombu are imported where they are used: a backend app's start does not wait for them.
+    from celery import Celery
+    from kombu import Queue
 
 MESSAGE_VERSION = 1
 CHUNK_SIZE = 100
@@ -75,6 +76,8 @@ def make_app(settings: Settings) -> Celery:
     Raises:
         ConfigurationError: no broker is configured, or it is none that TierQ works with.
     """
+    from celery import Celery
+
     if settings.broker_url is None:
         raise ConfigurationError("no broker is configured: set TIERQ_BROKER_URL or broker_url (redis://… or amqp://…)")
     url = settings.broker_url.get_secret_value()
@@ -104,8 +107,11 @@ class Publisher:
     """Puts chunks and markers on their tiers' queues."""
 
     def __init__(self, app: Celery) -> None:
+        from kombu.exceptions import KombuError
+
         self._app = app
         self._is_redis = _is_redis(app.conf.broker_url)
+        self._errors = (KombuError, OSError, *app.connection().connection_errors)
 
     def publish(self, chunks: Iterable[Chunk]) -> None:
         """Publishes all chunks in one go.
@@ -117,7 +123,7 @@ class Publisher:
             with self._app.producer_pool.acquire(block=True) as producer, producer.batch():
                 for chunk in chunks:
                     self._send(CHUNK_TASK, chunk.tier, chunk.priority, chunk.message(), chunk.title, producer)
-        except (KombuError, OSError, *self._app.connection().connection_errors) as error:
+        except self._errors as error:
             raise BrokerDown(f"{type(error).__name__}: {error}") from error
 
     def publish_marker(self, tier: str, priority: int, at: str) -> None:
@@ -126,7 +132,7 @@ class Publisher:
         try:
             with self._app.producer_pool.acquire(block=True) as producer:
                 self._send(MARKER_TASK, tier, priority, message, f"{tier} · marker", producer)
-        except (KombuError, OSError, *self._app.connection().connection_errors) as error:
+        except self._errors as error:
             raise BrokerDown(f"{type(error).__name__}: {error}") from error
 
     def close(self) -> None:
@@ -161,5 +167,7 @@ def _is_redis(url: str) -> bool:
 
 
 def _queue(tier: str, is_redis: bool) -> Queue:
+    from kombu import Queue
+
     arguments = None if is_redis else {"x-max-priority": MAX_PRIORITY}
     return Queue(queue_name(tier), routing_key=queue_name(tier), queue_arguments=arguments)

@@ -105,14 +105,14 @@ def test_parquet_comes_in_and_goes_out(site: EmbeddedSite) -> None:
 
 
 def test_lines_of_every_type_run_and_failures_are_told_by_cause(site: EmbeddedSite) -> None:
-    site.simulator.configure({"models": {"gpt-4o-mini": {"context_window": 400}}})
+    site.simulator.configure({"models": {"gpt-4o-mini": {"context_window": 3_000}}})
     schema = {"type": "object", "properties": {"total": {"type": "number"}}, "required": ["total"]}
     tasks: list[dict[str, Any]] = [
         {"type": "classify", "text": "the invoice is wrong", "labels": {"billing": "money", "bug": None}, "key": "c"},
         {"type": "extract", "text": "Total: 12.50 EUR", "schema": schema, "key": "e"},
         {"type": "answer", "question": "who?", "passages": ["Ada wrote it."], "key": "a"},
         {"type": "generate", "prompt": "say hello", "key": "g", "max_output_tokens": 50},
-        {"type": "generate", "prompt": "say more " * 400, "key": "long"},
+        {"type": "generate", "prompt": "say more " * 3_000, "key": "long"},
     ]
     (site.folder / "tasks.jsonl").write_text("".join(json.dumps(task) + "\n" for task in tasks))
 

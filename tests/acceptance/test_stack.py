@@ -41,7 +41,7 @@ def test_up_brings_everything_and_ctrl_c_takes_it_away(site: EmbeddedSite) -> No
     up.send_signal(signal.SIGINT)
     assert up.wait(20) == 0
     eventually(lambda: all_gone(pids), PATIENCE_S)
-    assert not site.redis_answers()
+    assert not site.paths.runtime.exists()
 
 
 def test_commands_that_start_at_the_same_moment_share_one_stack_until_the_last_one_leaves(site: EmbeddedSite) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from conftest import SiteMaker
 from pydantic import BaseModel
 from sqlalchemy import func, select
+
+from conftest import SiteMaker
 from support.servers import Site
 from support.waiting import eventually
-
 from tierq import Answer, Classify, Client, Extract, Generate, TaskState
 from tierq_shared.store.connection import Store
 from tierq_shared.store.tables import attempts, chunks, decisions, tasks
@@ -62,7 +62,8 @@ def test_each_task_type_gives_its_own_value(site: Site) -> None:
     with Client(config=site.config) as client:
         invoice = client.submit(Extract(text="Vendor ACME, total 12.50 EUR", schema=Invoice)).wait(timeout=30).unwrap()
         assert isinstance(invoice, Invoice)
-        answer = client.submit(Answer("What colour is the sky in summer?", {"p1": "In summer the colour of the sky is blue."})).wait(timeout=30).unwrap()
+        passages = {"p1": "In summer the colour of the sky is blue."}
+        answer = client.submit(Answer("What colour is the sky in summer?", passages)).wait(timeout=30).unwrap()
         assert answer.answerable
         assert answer.citations == ["p1"]
         several = client.submit(Classify("invoice bug", ["billing", "bug", "praise"], multi=True)).wait(timeout=30)
@@ -122,9 +123,8 @@ def test_a_worker_killed_in_the_middle_costs_no_task(site_on: SiteMaker) -> None
     with store.reading() as connection:
         ledger = {row.id: row.outcome for row in connection.execute(select(attempts.c.id, attempts.c.outcome))}
         ended = connection.execute(select(tasks.c.state, func.count()).group_by(tasks.c.state)).all()
-        won = connection.execute(
-            select(attempts.c.task_id, func.count()).where(attempts.c.outcome == "succeeded").group_by(attempts.c.task_id)
-        ).all()
+        succeeded = select(attempts.c.task_id, func.count()).where(attempts.c.outcome == "succeeded")
+        won = connection.execute(succeeded.group_by(attempts.c.task_id)).all()
     store.close()
     assert [tuple(row) for row in ended] == [("succeeded", 600)]
     assert all(count == 1 for _, count in won)

@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 
 from tierq_console.embedded import parts
@@ -185,6 +186,8 @@ class Supervisor:
         for child in reversed(self._children()):
             child.wait(until)
         self._redis.stop()
+        with suppress(OSError):
+            self._files.paths.runtime.rmdir()
         self._files.flower_wanted.unlink(missing_ok=True)
         log.info("stopped")
 

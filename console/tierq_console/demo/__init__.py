@@ -1,0 +1,1 @@
+"""The demo: the project's examples through the whole embedded stack, with a simulator in the providers' place."""
