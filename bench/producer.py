@@ -1,4 +1,4 @@
-"""One producer process: `python -m bench.producer CONFIG TASKS [--keyed]` submits a batch and prints one JSON object."""
+"""One producer process: `python -m bench.producer CONFIG TASKS [--keyed]` submits a batch, prints one JSON object."""
 
 from __future__ import annotations
 

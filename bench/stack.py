@@ -122,9 +122,13 @@ class Stack:
         with redis.Redis(unix_socket_path=str(self.socket)) as client:
             client.flushall()
 
-    def redis_version(self) -> str:
+    def servers(self) -> dict[str, str]:
+        """The servers of this run, and their versions."""
         with redis.Redis(unix_socket_path=str(self.socket)) as client:
-            return str(client.info("server")["redis_version"])
+            server = client.info("server")
+        name = str(server.get("server_name", "redis"))
+        found = {"broker": f"{name} {server.get(f'{name}_version', server['redis_version'])}"}
+        return found | {"PostgreSQL": self.postgres_version or "none here: not measured"}
 
     def _start_redis(self) -> None:
         command = [_redis_binary(), "--port", "0", "--unixsocket", str(self.socket)]

@@ -1,4 +1,7 @@
-"""Figure 1: tasks a second of one worker process on one core, beside two yardsticks measured in turn with it."""
+"""Throughput of one worker process on one core, beside two yardsticks measured in turn with it
+
+Classify tasks of 2 KB, the provider at 0 ms, 200 in flight, everything committed. The bars are for SQLite.
+"""
 
 from __future__ import annotations
 

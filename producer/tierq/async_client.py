@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -121,17 +121,17 @@ class AsyncBatch(Generic[T]):
         """How far it is."""
         return await self._run(self._batch.progress)
 
-    async def wait(self, timeout: float | None = None) -> Progress:  # noqa: ASYNC109  # the same words as Batch.wait
+    async def wait(self, timeout: float | None = None) -> Progress:
         """Waits until every task has ended; raises WaitTimeout where ``timeout`` seconds were not enough."""
-        with self._waiting(timeout) as waiting:
+        async with self._waiting(timeout) as waiting:
             while not (progress := await self.progress()).is_over:
                 await waiting.wait(found_some=bool(waiting.subscription.take()))
         return progress
 
-    async def as_completed(self, timeout: float | None = None) -> AsyncIterator[Outcome[T]]:  # noqa: ASYNC109
+    async def as_completed(self, timeout: float | None = None) -> AsyncIterator[Outcome[T]]:
         """Each outcome once, as it is committed; raises WaitTimeout where ``timeout`` seconds were not enough."""
         collector = Collector(self._batch.desk.store, self.id, self._batch.decoder)
-        with self._waiting(timeout) as waiting:
+        async with self._waiting(timeout) as waiting:
             scan = True
             while True:
                 found = await self._run(collector.ready, waiting.subscription.take(), scan=scan)
@@ -143,7 +143,7 @@ class AsyncBatch(Generic[T]):
                 if not collector.has_more:
                     scan = await waiting.wait(found_some=bool(found))
 
-    async def results(self, timeout: float | None = None) -> AsyncIterator[Outcome[T]]:  # noqa: ASYNC109
+    async def results(self, timeout: float | None = None) -> AsyncIterator[Outcome[T]]:
         """All outcomes in the order of submission, when every task has ended."""
         await self.wait(timeout)
         position = -1
@@ -156,16 +156,21 @@ class AsyncBatch(Generic[T]):
         """Stops it: waiting tasks become `cancelled`, what is finished is kept."""
         await self._run(self._batch.cancel)
 
-    @contextmanager
-    def _waiting(self, timeout: float | None) -> Iterator[_AsyncWaiting]:
+    @asynccontextmanager
+    async def _waiting(self, timeout: float | None) -> AsyncIterator[_AsyncWaiting]:
         woken = asyncio.Event()
         loop = asyncio.get_running_loop()
 
         def notify() -> None:
             loop.call_soon_threadsafe(woken.set)
 
-        with self._batch.desk.listener.listen(self.id, notify) as subscription:
+        # Subscribing asks Redis and waits for its answer: not on the event loop.
+        listening = self._batch.desk.listener.listen(self.id, notify)
+        subscription = await self._run(listening.__enter__)
+        try:
             yield _AsyncWaiting(self, subscription, woken, Patience(self._batch.desk.store, timeout))
+        finally:
+            await self._run(listening.__exit__, None, None, None)
 
 
 class _AsyncWaiting:
@@ -202,7 +207,7 @@ class AsyncHandle(Generic[T]):
     def id(self) -> str:
         return self.batch.id
 
-    async def wait(self, timeout: float | None = None) -> Outcome[T]:  # noqa: ASYNC109
+    async def wait(self, timeout: float | None = None) -> Outcome[T]:
         """Waits for its outcome; raises WaitTimeout where ``timeout`` seconds were not enough."""
         outcomes = self.batch.as_completed(timeout)
         try:

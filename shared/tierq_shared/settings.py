@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
@@ -114,8 +115,7 @@ class Settings(Table):
                     f"policy.{number}.tier: there is no tier {rule.tier!r}{did_you_mean(rule.tier, self.tiers)}"
                 )
         for name, deployment in self.deployments.items():
-            if deployment.provider not in DEFAULT_BASE_URLS and deployment.base_url is None:
-                raise ValueError(f"deployments.{name}: an {deployment.provider} server needs a base_url")
+            _check_deployment(name, deployment)
         return self
 
     def make_policy(self) -> Policy:
@@ -135,6 +135,22 @@ class Settings(Table):
     def serves(self, tier: str, require: dict[str, str]) -> bool:
         """Whether some deployment of the tier has all that a task requires."""
         return any(meets(deployment, require) for deployment in self.chain(tier))
+
+
+_SAMPLING = ("temperature", "top_p", "top_k")
+
+
+def _check_deployment(name: str, deployment: Deployment) -> None:
+    if deployment.provider not in DEFAULT_BASE_URLS and deployment.base_url is None:
+        raise ValueError(f"deployments.{name}: an {deployment.provider} server needs a base_url")
+    if "@" in urlsplit(deployment.base_url or "").netloc:
+        raise ValueError(f"deployments.{name}.base_url: a password has no place here: name its variable in key_env")
+    # Anthropic's version 2026-10-21 and later answer 400 to sampling parameters: better said now than per task.
+    refuses = deployment.provider == "anthropic" and (deployment.api_version or "9999") >= "2026-10-21"
+    for parameter in _SAMPLING:
+        if refuses and parameter in deployment.params:
+            message = f"{parameter} is refused by Anthropic from version 2026-10-21 on: leave it out"
+            raise ValueError(f"deployments.{name}.params: {message}, or set api_version = '2023-06-01'")
 
 
 REQUIRABLE = ("region", "provider", "model", "deployment")
