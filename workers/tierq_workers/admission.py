@@ -20,6 +20,7 @@ class Entry:
     chunk: Chunk
     waiting: deque[str]
     done: asyncio.Future[None]
+    order: int
     is_new: bool = True
     """The store has not heard of its receipt."""
     settled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -53,7 +54,7 @@ class Admission:
         self._slots = slots
         self._wake = wake
         self._in_use = 0
-        self._heap: list[tuple[int, int, Entry]] = []
+        self._heap: list[tuple[int, int, int, Entry]] = []
         self._order = itertools.count()
         self.entries: set[Entry] = set()
 
@@ -63,21 +64,28 @@ class Admission:
 
     def enter(self, chunk: Chunk) -> Entry:
         """A chunk was received; its entry's ``done`` ends when no id of it needs a claim any more."""
-        entry = Entry(chunk, deque(chunk.task_ids), asyncio.get_running_loop().create_future())
+        done = asyncio.get_running_loop().create_future()
+        entry = Entry(chunk, deque(chunk.task_ids), done, next(self._order))
         entry.settled.set()
         self.entries.add(entry)
-        heapq.heappush(self._heap, (-chunk.priority, next(self._order), entry))
+        self._push(entry)
         self._wake()
         return entry
 
     def leave(self, entry: Entry) -> None:
         self.entries.discard(entry)
 
+    def is_last_of(self, entry: Entry, receivers: int) -> bool:
+        """Whether every receiver is held and this entry is the one whose turn comes last."""
+        if len(self.entries) < receivers:
+            return False
+        return entry is min(self.entries, key=lambda one: (one.chunk.priority, -one.order))
+
     def draw(self) -> Draw:
         """As many ids as there are free slots, by priority, then age. Their slots are taken from here on."""
         drawn = []
         while self._heap and self._in_use < self._slots:
-            entry = self._heap[0][2]
+            entry = self._heap[0][3]
             if entry.closing or not entry.waiting:
                 heapq.heappop(self._heap)
                 continue
@@ -108,7 +116,11 @@ class Admission:
             entry.waiting.extendleft(reversed(entry.drawn))
             entry.drawn = []
             entry.settled.set()
-            heapq.heappush(self._heap, (-entry.chunk.priority, -1, entry))
+            self._push(entry)
+
+    def _push(self, entry: Entry) -> None:
+        # The last number breaks ties: an entry may stand here twice, and entries have no order of their own.
+        heapq.heappush(self._heap, (-entry.chunk.priority, entry.order, next(self._order), entry))
 
     def release(self, count: int = 1) -> None:
         """Slots are free again."""

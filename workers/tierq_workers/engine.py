@@ -35,6 +35,13 @@ log = logging.getLogger("tierq.worker")
 EX_SOFTWARE = 70
 """The exit code of an internal error (BSD sysexits.h)."""
 
+RECEIVERS = 4
+"""Celery threads that receive chunks. One of them is never held for longer than `worker.hold`, so that an interactive
+chunk is received soon however many others wait."""
+
+_LONGEST_HOLDS = 10
+"""How many times `worker.hold` any chunk is kept: then another worker may be less busy."""
+
 _MAX_KINDS = 1_000
 """Specs that are kept ready. An application that makes a new schema for each request would fill the memory."""
 
@@ -123,14 +130,12 @@ class Engine:
             service.add_done_callback(_end_process)
 
     async def _admit(self, chunk: Chunk) -> None:
-        delivery = self._progress.received(chunk)
         if self._draining:
             self._give_back(chunk, 0.0)
-            self._progress.closed(delivery, len(chunk.task_ids))
             return
-        self._deliveries[chunk.id] = delivery
+        delivery = self._deliveries[chunk.id] = Delivery(chunk)
         entry = self._admission.enter(chunk)
-        await asyncio.wait({entry.done}, timeout=self._settings.worker.hold)
+        await self._hold(entry)
         entry.closing = True
         # A claim of it may be under way; what comes of it decides what is left.
         await entry.settled.wait()
@@ -139,6 +144,14 @@ class Engine:
         self._progress.closed(delivery, len(entry.unclaimed))
         if entry.unclaimed:
             self._give_back(replace(chunk, task_ids=entry.unclaimed), self._rest_of(entry))
+
+    async def _hold(self, entry: Entry) -> None:
+        """Keeps a chunk while it waits for slots, for as long as a fresh chunk would still find a free receiver."""
+        hold = self._settings.worker.hold
+        for _ in range(_LONGEST_HOLDS):
+            await asyncio.wait({entry.done}, timeout=hold)
+            if entry.done.done() or self._admission.is_last_of(entry, RECEIVERS):
+                return
 
     def _rest_of(self, entry: Entry) -> float:
         """When what is left of a chunk is due: at once, or when the deployment chain has rested."""

@@ -13,13 +13,10 @@ from celery import Celery, bootsteps, signals
 from tierq_shared.errors import ConfigurationError
 from tierq_shared.queues import CHUNK_TASK, MARKER_TASK, MESSAGE_VERSION, Publisher, make_app, queue_name
 from tierq_shared.settings import Settings
-from tierq_workers.engine import Engine
+from tierq_workers.engine import RECEIVERS, Engine
 from tierq_workers.progress import Progress
 
 log = logging.getLogger("tierq.worker")
-
-RECEIVERS = 4
-"""Celery threads that receive chunks. Each holds one for a second at the most, so a fresh one is never far."""
 
 
 FETCH_TICK_S = 0.02

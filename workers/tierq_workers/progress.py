@@ -35,12 +35,16 @@ class Delivery:
     running: int = 0
     ended: Counter[str] = field(default_factory=Counter)
     handed_back: int = 0
+    is_shown: bool = False
     is_closed: bool = False
     """Nothing more of it will be claimed."""
 
 
 class Progress:
-    """Follows deliveries from receipt to their last task's end, and sends the events from a thread of its own."""
+    """Follows deliveries from their first claim to their last task's end; a thread of its own sends the events.
+
+    A delivery that is handed back unclaimed is not shown: while all slots are taken there is one a second.
+    """
 
     def __init__(self, app: Celery, hostname: str) -> None:
         self._app = app
@@ -50,23 +54,11 @@ class Progress:
         self._thread = threading.Thread(target=self._send_all, name="tierq-progress", daemon=True)
         self._thread.start()
 
-    def received(self, chunk: Chunk) -> Delivery:
-        delivery = Delivery(chunk)
-        self._tell(
-            "task-received",
-            delivery,
-            name=CHUNK_TASK,
-            args=chunk.title,
-            kwargs="-",
-            retries=0,
-            eta=None,
-            expires=None,
-            routing_key=queue_name(chunk.tier),
-        )
-        self._tell("task-started", delivery)
-        return delivery
-
     def claimed(self, delivery: Delivery, task_id: str) -> None:
+        """A task of a delivery begins to run."""
+        if not delivery.is_shown:
+            delivery.is_shown = True
+            self._show(delivery)
         delivery.running += 1
         self._of_task[task_id] = delivery
 
@@ -88,8 +80,22 @@ class Progress:
         self._events.put(None)
         self._thread.join(timeout=2.0)
 
+    def _show(self, delivery: Delivery) -> None:
+        self._tell(
+            "task-received",
+            delivery,
+            name=CHUNK_TASK,
+            args=delivery.chunk.title,
+            kwargs="-",
+            retries=0,
+            eta=None,
+            expires=None,
+            routing_key=queue_name(delivery.chunk.tier),
+        )
+        self._tell("task-started", delivery)
+
     def _finish(self, delivery: Delivery) -> None:
-        if delivery.is_closed and not delivery.running:
+        if delivery.is_shown and delivery.is_closed and not delivery.running:
             self._tell("task-succeeded", delivery, result=summary(delivery), runtime=time.time() - delivery.began)
 
     def _tell(self, event: str, delivery: Delivery, **fields: Any) -> None:

@@ -16,6 +16,8 @@ from tierq_shared.queues import make_app
 from tierq_shared.settings import Settings
 
 _PATIENCE_S = 5.0
+_COLUMNS = "args,state,result,received,runtime,worker"
+"""A chunk's readable title is its `args`: as its name it would make a metric of its own for every chunk."""
 
 
 @click.command()
@@ -61,6 +63,7 @@ def serve(settings: Settings, address: str, port: int, password: str) -> None:
             f"--address={address}",
             f"--port={port}",
             f"--max_tasks={settings.flower.max_tasks}",
+            f"--tasks_columns={_COLUMNS}",
             "--read_only=true",
         ]
     )
