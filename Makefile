@@ -17,7 +17,7 @@ demo: install
 	$(BIN)/tierq demo
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 lint: install
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.servers import Simulator, Site, amqp_url, fresh_postgres, fresh_redis, fresh_simulator
+from support.servers import Simulator, Site, amqp_url, fresh_postgres, fresh_redis, fresh_simulator, purge
 from tierq_shared.store import schema
 from tierq_shared.store.connection import Store
 
@@ -77,7 +77,8 @@ def site_on(tmp_path: Path, simulator: Simulator) -> Iterator[SiteMaker]:
                 found = amqp_url()
                 if found is None:
                     pytest.skip("no RabbitMQ answers: set TIERQ_TEST_AMQP_URL")
-                broker_url, state_url = found, state_url
+                broker_url = found
+                purge(found, ["tierq.small", "tierq.medium", "tierq.large"])
             config = tmp_path / "tierq.toml"
             config.write_text(
                 CONFIG.format(

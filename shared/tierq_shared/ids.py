@@ -10,5 +10,5 @@ def new_id() -> str:
 
 
 def short(id_: str) -> str:
-    """An id for people: its first digits, as `0198f3a2…`."""
-    return f"{id_[:8]}…"
+    """An id for people: its first digits, which are the millisecond it was made in, as `0198f3a2c41d…`."""
+    return f"{id_[:12]}…"

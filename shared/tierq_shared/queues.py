@@ -61,7 +61,7 @@ class Chunk:
 
     @property
     def title(self) -> str:
-        """What Flower shows of it: `small · 50 tasks · batch 0198f3a2…`."""
+        """What Flower shows of it: `small · 50 tasks · batch 0198f3a2c41d…`."""
         count = len(self.task_ids)
         return f"{self.tier} · {count} task{'s' if count != 1 else ''} · batch {short(self.batch_id)}"
 

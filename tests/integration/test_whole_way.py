@@ -28,7 +28,13 @@ def tickets(count: int) -> list[object]:
 
 @pytest.mark.parametrize(
     ("database", "broker"),
-    [("sqlite", "redis"), ("postgresql", "redis"), ("postgresql", "rabbitmq"), ("sqlite", "rabbitmq")],
+    [
+        ("sqlite", "redis"),
+        ("postgresql", "redis"),
+        # RabbitMQ's queues are shared by all tests of this machine: one test at a time.
+        pytest.param("postgresql", "rabbitmq", marks=pytest.mark.xdist_group("rabbitmq")),
+        pytest.param("sqlite", "rabbitmq", marks=pytest.mark.xdist_group("rabbitmq")),
+    ],
 )
 def test_a_batch_runs_end_to_end(site_on: SiteMaker, database: str, broker: str) -> None:
     site = site_on(database, broker)

@@ -95,6 +95,16 @@ def amqp_url() -> str | None:
     return None
 
 
+def purge(url: str, queues: list[str]) -> None:
+    """Empties queues that tests share, as far as they are there."""
+    from kombu import Connection
+
+    with Connection(url) as connection:
+        for queue in queues:
+            with contextlib.suppress(connection.channel_errors):
+                connection.channel().queue_purge(queue)
+
+
 @contextlib.contextmanager
 def running(command: list[str], log: Path, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """A process for as long as the block runs; its output goes to a file."""

@@ -44,7 +44,7 @@ def _print(values: list[provenance.Value]) -> None:
         shown = "–" if value.value is None else value.value if isinstance(value.value, str) else _json(value.value)
         table.add_row(Text(value.name), Text(shown), Text(value.source))
     # A file or a pipe is as wide as it needs to be.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
 def _json(value: object) -> str:

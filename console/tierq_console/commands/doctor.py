@@ -51,4 +51,4 @@ def _print(findings: list[diagnosis.Finding]) -> None:
             what.append(f"\n→ {finding.mend}", style="dim" if finding.ok is None else "")
         table.add_row(Text(sign, style=style), Text(finding.part), what)
     # A file or a pipe is as wide as it needs to be.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)

@@ -1,0 +1,262 @@
+"""The reference pages say what the code says: keys, defaults, columns, options, errors."""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from enum import StrEnum
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import click
+import pytest
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+import tierq
+from tierq_console.commands import COMMANDS
+from tierq_shared import configuration, errors
+from tierq_shared.deployments import Deployment, PriceOverlay
+from tierq_shared.outcomes import AttemptOutcome, ErrorClass, Outcome, TaskState
+from tierq_shared.policy import DEFAULT_RULES, PolicyRule
+from tierq_shared.settings import REQUIRABLE, FlowerSettings, Settings, Tier, WorkerSettings, _seconds
+from tierq_shared.store import tables
+from tierq_shared.store.reading import RETRYABLE_CODES, Progress
+from tierq_shared.tasks import SpecOptions, TaskOptions
+from unit.docs.pages import ROOT, names, rows, section
+
+REFERENCE = ROOT / "docs" / "reference"
+CONFIGURATION = REFERENCE / "configuration.md"
+TABLES = REFERENCE / "tables.md"
+ERRORS = REFERENCE / "errors.md"
+OUTCOMES = REFERENCE / "outcomes.md"
+CLI = REFERENCE / "cli.md"
+CLIENT = REFERENCE / "client.md"
+
+
+def first_names(page: Path, heading: str) -> list[str]:
+    """What the first column of the tables under a heading names."""
+    return [name for row in rows(section(page, heading)) for name in names(row[0])]
+
+
+MODELS = [
+    ("Top level", Settings, {"path"}),
+    ("`[tiers.NAME]`", Tier, set()),
+    ("`[deployments.NAME]`", Deployment, {"name"}),
+    ("`price`", PriceOverlay, set()),
+    ("`[[policy]]`", PolicyRule, set()),
+    ("`[worker]`", WorkerSettings, set()),
+    ("`[flower]`", FlowerSettings, set()),
+]
+
+
+@pytest.mark.parametrize(("heading", "model", "hidden"), MODELS, ids=[heading for heading, _, _ in MODELS])
+def test_every_key_stands_with_its_type_and_default(heading: str, model: type[BaseModel], hidden: set[str]) -> None:
+    fields = {name: field for name, field in model.model_fields.items() if name not in hidden}
+    documented = {names(row[0])[0]: row for row in rows(section(CONFIGURATION, heading))}
+    assert list(documented) == _ordered(list(documented), list(fields))
+    for name, field in fields.items():
+        _, type_, default, meaning = documented[name]
+        assert type_ == _type_in_words(name, field), name
+        assert default == _default_in_words(field), name
+        assert meaning, name
+
+
+def _ordered(documented: list[str], fields: list[str]) -> list[str]:
+    """The fields, in the page's order where it names just these."""
+    return documented if sorted(documented) == sorted(fields) else fields
+
+
+def _type_in_words(name: str, field: FieldInfo) -> str:
+    if any(getattr(one, "func", None) is _seconds for one in field.metadata):
+        return "span"
+    annotation = _without_none(field.annotation)
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{one}`" for one in get_args(annotation))
+    words: dict[Any, str] = {str: "text", int: "whole number", float: "number", SecretStr: "URL"}
+    if annotation in words:
+        return words[annotation]
+    if get_origin(annotation) is list:
+        return "list of texts" if get_args(annotation)[0] is str else "list of tables"
+    if get_origin(annotation) is dict:
+        value = get_args(annotation)[1]
+        return "table of texts" if value is str else "table" if value is Any else "tables"
+    assert issubclass(annotation, BaseModel), name
+    return "table"
+
+
+def _without_none(annotation: Any) -> Any:
+    if get_origin(annotation) in (types.UnionType, typing.Union):
+        return next(one for one in get_args(annotation) if one is not type(None))
+    return annotation
+
+
+def _default_in_words(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    default = field.get_default(call_default_factory=True)
+    if default is None or isinstance(default, BaseModel):
+        return "–"
+    if default in ({}, []):
+        value = get_args(field.annotation)[-1]
+        return "`{}`" if value in (str, Any) else "–"
+    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+
+
+def test_every_environment_variable_stands_on_its_page() -> None:
+    documented = set(first_names(CONFIGURATION, "Environment"))
+    known = {*configuration.URL_VARIABLES.values(), *configuration.KEY_VARIABLES.values()}
+    known |= {*configuration.BASE_URL_VARIABLES.values(), "TIERQ_CONFIG", "TIERQ_FLOWER_PASSWORD"}
+    assert documented == known
+
+
+def test_the_default_rules_stand_where_routing_is_explained() -> None:
+    page = (ROOT / "docs" / "explanation" / "routing.md").read_text()
+    match = re.search(r"```toml\n(.*?)```", page, re.S)
+    assert match
+    written = configuration.load(_in_a_file(match[1])).policy
+    assert tuple(written) == DEFAULT_RULES
+
+
+def _in_a_file(text: str) -> Path:
+    import tempfile
+
+    with tempfile.NamedTemporaryFile("w", suffix=".toml", delete=False) as file:
+        file.write(text)
+    return Path(file.name)
+
+
+PUBLIC_TABLES = {
+    "tierq_batch": tables.batches,
+    "tierq_spec": tables.specs,
+    "tierq_task": tables.tasks,
+    "tierq_payload": tables.payloads,
+    "tierq_attempt": tables.attempts,
+    "tierq_decision": tables.decisions,
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC_TABLES)
+def test_every_column_of_a_public_table_stands_on_its_page(name: str) -> None:
+    text = section(TABLES, f"`{name}`")
+    public = [one for row in rows(text) for one in names(row[0])]
+    private = re.search(r"^Also there, and no promise: (.*)\.$", text, re.M)
+    hidden = names(private[1]) if private else []
+    columns = [column.name for column in PUBLIC_TABLES[name].columns]
+    assert sorted(public + hidden) == sorted(columns)
+    assert public == [column for column in columns if column in public]
+
+
+def test_every_other_table_is_named_as_tierqs_own() -> None:
+    named = {name for name in names(section(TABLES, "The others")) if name.startswith("tierq_")}
+    assert named | set(PUBLIC_TABLES) == {*tables.metadata.tables, "tierq_alembic_version"}
+
+
+def test_the_tree_of_exceptions_is_the_codes() -> None:
+    page = ERRORS.read_text()
+    match = re.search(r"```text\n(.*?)```", page, re.S)
+    assert match
+    assert match[1].rstrip() == "\n".join(_tree(errors.TierQError, ""))
+    documented = first_names(ERRORS, "Exceptions")
+    assert sorted(documented) == sorted(one.__name__ for one in _subclasses(errors.TierQError))
+    elsewhere = {"InvalidInput", "MissingExtra", "SchemaMismatch"}
+    assert set(documented) - elsewhere == {name for name in documented if hasattr(tierq, name)}
+
+
+def _tree(cls: type, indent: str) -> list[str]:
+    """The classes below, drawn; those that also come from elsewhere are drawn under the first of their bases."""
+    lines = [cls.__name__]
+    children = [one for one in cls.__subclasses__() if one.__module__ == errors.__name__]
+    for child in children:
+        is_last = child is children[-1]
+        below = _tree(child, indent)
+        lines.append(f"{'└' if is_last else '├'}── {below[0]}")
+        lines += [f"{' ' if is_last else '│'}   {line}" for line in below[1:]]
+    return lines
+
+
+def _subclasses(cls: type) -> list[type]:
+    own = [one for one in cls.__subclasses__() if one.__module__ == errors.__name__]
+    return [*own, *(below for one in own for below in _subclasses(one))]
+
+
+SOURCES = [path for room in ("shared", "producer", "workers") for path in (ROOT / room).rglob("*.py")]
+_CODE = re.compile(
+    r"(?:\b(?:Fail|Escalate|TaskError)\(\s*|error_code=)\"(\w+)\"|\"(?:expired|cancelled)\", \"(\w+)\", \"the "
+)
+
+
+def test_every_code_of_a_failed_task_stands_on_its_page() -> None:
+    in_code = {one or other for path in SOURCES for one, other in _CODE.findall(path.read_text())}
+    documented = {names(row[0])[0]: row for row in rows(section(ERRORS, "Codes of failed tasks"))}
+    assert set(documented) == in_code
+    retryable = {code for code, row in documented.items() if row[2] == "yes"}
+    assert retryable == RETRYABLE_CODES & in_code
+    assert {row[1] for row in documented.values()} <= {*TaskState, "–"}
+
+
+@pytest.mark.parametrize(
+    ("heading", "words"),
+    [("States of tasks", TaskState), ("Outcomes of attempts", (*AttemptOutcome, *ErrorClass))],
+    ids=["tasks", "attempts"],
+)
+def test_every_word_for_an_end_stands_on_its_page(heading: str, words: type[StrEnum]) -> None:
+    assert sorted(first_names(OUTCOMES, heading)) == sorted(str(word) for word in words)
+
+
+def test_every_field_of_an_outcome_stands_on_its_page() -> None:
+    documented = [names(row[0])[0] for row in rows(section(OUTCOMES, "`Outcome[T]`")) if len(row) == 3]
+    assert documented == list(Outcome.__dataclass_fields__)
+
+
+def test_every_field_of_tasks_stands_on_its_page() -> None:
+    documented = set(first_names(CLIENT, "Task types"))
+    own = set(SpecOptions.__annotations__) - set(TaskOptions.__annotations__)
+    assert documented >= {"key", "name", *own, *TaskOptions.__annotations__}
+    text = section(CLIENT, "Task types")
+    assert all(f"`{name}`" in text for name in REQUIRABLE)
+
+
+@pytest.mark.parametrize(
+    ("heading", "cls", "elsewhere"),
+    [("`Client`", tierq.Client, {"check_schema"}), ("`Batch[T]` and `Handle[T]`", tierq.Batch, {"page_after"})],
+    ids=["Client", "Batch"],
+)
+def test_every_method_stands_on_its_page(heading: str, cls: type, elsewhere: set[str]) -> None:
+    methods = {name for name, one in vars(cls).items() if not name.startswith("_") and callable(one)} - elsewhere
+    text = section(CLIENT, heading)
+    assert methods <= set(re.findall(r"`(\w+)\(", text))
+    if cls is tierq.Batch:
+        counted = {name for name, one in vars(Progress).items() if isinstance(one, property)}
+        assert counted <= set(names(text))
+
+
+def _commands(name: str, command: click.Command) -> dict[str, click.Command]:
+    if isinstance(command, click.Group):
+        below = {f"{name} {one}": child for one, child in command.commands.items()}
+        return {key: value for child, one in below.items() for key, value in _commands(child, one).items()}
+    return {name: command}
+
+
+ALL_COMMANDS = {
+    name: command
+    for word in COMMANDS
+    for name, command in _commands(word, import_module(f"tierq_console.commands.{word}").command).items()
+}
+
+
+@pytest.mark.parametrize("name", ALL_COMMANDS)
+def test_every_option_of_a_command_stands_on_its_page(name: str) -> None:
+    documented = {word for one in first_names(CLI, f"tierq {name}") for word in one.split() if word.startswith("--")}
+    options = [one for one in ALL_COMMANDS[name].params if isinstance(one, click.Option) and not one.hidden]
+    known = {word for option in options for word in (*option.opts, *option.secondary_opts)}
+    if name == "submit":
+        known -= {word for word in known if word in CLI.read_text()} - documented
+    assert documented == known
+
+
+def test_every_command_has_a_section() -> None:
+    headings = re.findall(r"^## tierq (.*)$", CLI.read_text(), re.M)
+    assert sorted(headings) == sorted(ALL_COMMANDS)
