@@ -41,6 +41,7 @@ class Setting:
 
     in_flight: int
     latency_ms: int
+    tasks: int
 
     @property
     def ideal(self) -> float:
@@ -50,7 +51,7 @@ class Setting:
         return f"{self.in_flight:,} in flight at {self.latency_ms:,} ms"
 
 
-SETTINGS = (Setting(1_000, 500), Setting(500, 500), Setting(1_000, 1_000))
+SETTINGS = (Setting(1_000, 500, 20_000), Setting(500, 500, 12_000), Setting(1_000, 1_000, 12_000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +65,11 @@ class Run:
 
 def measure(stack: Stack, *, quick: bool) -> list[Figure]:
     """The three settings in turn, then the two processes."""
-    count, backlog, rounds = (4_000, 3_000, 1) if quick else (12_000, 6_000, 3)
+    backlog, rounds = (3_000, 1) if quick else (6_000, 3)
     found: dict[Setting, list[Run]] = {setting: [] for setting in SETTINGS}
     for _ in range(rounds):
         for setting, runs in found.items():
-            runs.append(one_process(stack, setting, count))
+            runs.append(one_process(stack, setting, setting.tasks // 4 if quick else setting.tasks))
     figures = [figure for setting, runs in found.items() for figure in _figures(setting, runs)]
     shares = Samples([two_processes(stack, backlog) for _ in range(rounds)])
     return [*figures, Figure("A backlog's lesser share ÷ the greater, two processes", "×", shares, at_least=EVENNESS)]

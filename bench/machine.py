@@ -16,6 +16,8 @@ LIBRARIES = (
 )  # fmt: skip
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+_USABLE = sorted(os.sched_getaffinity(0))
+"""Before this process is pinned itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,7 @@ class Cores:
 
 def cores() -> Cores:
     """The last core for what is measured, since the first one serves most interrupts."""
-    usable = sorted(os.sched_getaffinity(0))
-    return Cores(usable[-1], usable[0]) if len(usable) > 1 else Cores(None, None)
+    return Cores(_USABLE[-1], _USABLE[0]) if len(_USABLE) > 1 else Cores(None, None)
 
 
 def pin(pid: int, core: int | None) -> None:
@@ -63,10 +64,9 @@ def reset_peak(pid: int | str = "self") -> None:
 
 def description(servers: dict[str, str]) -> list[tuple[str, str]]:
     """What the figures were measured on."""
-    cpus = sorted(os.sched_getaffinity(0))
     return [
         ("date", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
-        ("CPU", f"{_cpu_model()}, {len(cpus)} core{'s' if len(cpus) != 1 else ''}"),
+        ("CPU", f"{_cpu_model()}, {len(_USABLE)} core{'s' if len(_USABLE) != 1 else ''}"),
         ("memory", f"{_memory_gb():.0f} GB"),
         ("system", f"{platform.system()} {platform.release()}, {platform.machine()}"),
         ("Python", platform.python_version()),

@@ -15,6 +15,8 @@ INTERRUPTED = 130
 def main() -> None:
     """The console script. Without its extra it answers with the line to type."""
     try:
+        import click
+
         from tierq_console.commands import group
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("tierq"):
@@ -22,11 +24,15 @@ def main() -> None:
         print(f"tierq: the command line needs {error.name}: pip install 'tierq[all]'", file=sys.stderr)
         sys.exit(BAD_INPUT)
     try:
-        group.main(prog_name="tierq")
+        # Not click's own ending: it answers Ctrl-C with the exit code of failed tasks.
+        sys.exit(group.main(prog_name="tierq", standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
     except TierQError as error:
         print(f"tierq: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
+    except (click.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from conftest import SiteMaker
 from support.servers import Site
 from support.waiting import eventually
 from tierq_shared.store.connection import Store
@@ -29,8 +30,9 @@ pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
-def configured(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
+def configured(site_on: SiteMaker, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Site:
     """A site that `Client()` finds, with a worker for what the examples do."""
+    site = site_on(getattr(request, "param", "sqlite"))
     monkeypatch.setenv("TIERQ_CONFIG", str(site.config))
     site.start_worker("small")
     return site
@@ -100,6 +102,7 @@ def test_fastapi_answers_while_somebody_waits(web: Any) -> None:
     assert "field 'text'" in refused.json()["detail"]
 
 
+@pytest.mark.parametrize("configured", ["sqlite", "postgresql"], indirect=True)
 def test_fastapi_submits_in_its_own_transaction(web: Any, configured: Site) -> None:
     texts = [f"the app crashes, case {number}" for number in range(120)]
 

@@ -180,7 +180,7 @@ class Recorder:
         first = Group([], group.draw, group.received, group.handed_back, group.published)
         parts = [group.steps[: len(group.steps) // 2], group.steps[len(group.steps) // 2 :]]
         if len(group.steps) <= 1:
-            if not group.steps or group.steps[0].result is None:
+            if not group.steps or _is_unrecordable(group.steps[0]):
                 raise error
             log.error("an outcome could not be stored (%s); its task fails", _name(error))
             parts = [[_unrecordable(step)] for step in group.steps]
@@ -242,8 +242,15 @@ class Recorder:
 def _unrecordable(step: Step) -> Step:
     """The same step without what the store refuses: the attempt stays charged, the task fails and says why."""
     result = step.result and replace(step.result, request_id=None, error="the answer could not be stored")
-    end = Ended("failed", error_code="invalid_output", error="the store refused the answer")
-    return replace(step, result=result, next=end)
+    return replace(step, result=result, next=_REFUSED)
+
+
+_REFUSED = Ended("failed", error_code="unrecordable", error="the store refused the answer")
+
+
+def _is_unrecordable(step: Step) -> bool:
+    """Whether even the bare failure of a task is refused: then the store is what is wrong, not the row."""
+    return step.next is _REFUSED
 
 
 def _name(error: Exception) -> str:

@@ -47,7 +47,7 @@ class Sweeper:
             if not self._take_turn(holder):
                 return False
             self._ring()
-            self._settle_workers()
+            self._settle_workers(holder)
             self._settle_cancelled(holder)
             self._turn += 1
             if self._turn % _SLOW_EVERY == 0:
@@ -81,11 +81,18 @@ class Sweeper:
             self._publisher.publish(waiting)
             self._store.write(lambda connection: mark_published(connection, [chunk.id for chunk in waiting]))
 
-    def _settle_workers(self) -> None:
+    def _settle_workers(self, holder: str) -> None:
         """Takes back what dead workers had."""
         for worker_id in self._read(sweeps.dead_workers):
             for _ in range(_SLICES):
-                settled, chunks = self._store.write(partial(sweeps.settle_worker, worker_id=worker_id))
+                settled, chunks = self._store.write(
+                    partial(
+                        sweeps.settle_worker,
+                        worker_id=worker_id,
+                        sweeper_id=holder,
+                        max_attempts=self._settings.max_attempts,
+                    )
+                )
                 if chunks:
                     log.warning("worker %s is gone: %d of its tasks are queued again", worker_id, _size(chunks))
                     self._publish(chunks)

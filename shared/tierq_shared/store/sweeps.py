@@ -23,6 +23,12 @@ MARKER_MARGIN_S = 30.0
 """Only what was published this long before a marker counts as lost when the marker arrives: received takes its time."""
 
 
+_ENDING = (tasks.c.id, tasks.c.batch_id, tasks.c.position, tasks.c.tier, tasks.c.cost_nusd)
+"""What must be known of a task to end it."""
+
+_EXHAUSTED = "its attempts were used up, the last of them by a worker that died"
+
+
 def chunks_to_ring(connection: Connection, limit: int = 100) -> list[Chunk]:
     """Unpublished chunks whose maker seems gone, and waiting ones that are due."""
     left = select(chunks).join(batches, batches.c.id == chunks.c.batch_id)
@@ -103,17 +109,25 @@ def dead_workers(connection: Connection) -> list[str]:
     return list(connection.execute(select(workers.c.id).where(over)).scalars())
 
 
-def settle_worker(connection: Connection, worker_id: str) -> tuple[bool, list[Chunk]]:
-    """Takes a slice of a dead worker's tasks and chunks back; whether it is settled now, and the chunks to publish."""
+def settle_worker(
+    connection: Connection, worker_id: str, sweeper_id: str, max_attempts: int
+) -> tuple[bool, list[Chunk]]:
+    """Takes a slice of a dead worker's tasks and chunks back; whether it is settled now, and the chunks to publish.
+
+    A task whose attempts are used up fails: it may be what kills the workers.
+    """
     running = connection.execute(
-        select(tasks.c.id, tasks.c.batch_id, tasks.c.tier, tasks.c.priority)
+        select(*_ENDING, tasks.c.priority, tasks.c.attempts)
         .where(tasks.c.worker_id == worker_id, tasks.c.state == "running")
         .order_by(tasks.c.id)
         .limit(SLICE)
         .with_for_update()
     ).all()
     _close_attempts(connection, worker_id, [row.id for row in running])
-    cut = insert_chunks(connection, ((row.batch_id, row.tier, row.priority, row.id) for row in running))
+    exhausted = [row for row in running if row.attempts >= max_attempts]
+    again = [row for row in running if row.attempts < max_attempts]
+    _end(connection, sweeper_id, exhausted, "failed", "attempts_exhausted", _EXHAUSTED)
+    cut = insert_chunks(connection, ((row.batch_id, row.tier, row.priority, row.id) for row in again))
     _requeue(connection, cut)
     if len(running) == SLICE:
         return False, cut
@@ -127,7 +141,7 @@ def settle_worker(connection: Connection, worker_id: str) -> tuple[bool, list[Ch
 def expire_tasks(connection: Connection, sweeper_id: str) -> list[tuple[str, int]]:
     """Ends a slice of queued tasks whose deadline has passed; their (batch, position)."""
     rows = connection.execute(
-        _ending_columns()
+        select(*_ENDING)
         .where(tasks.c.deadline < now(), tasks.c.state == "queued", tasks.c.deadline.is_not(None))
         .order_by(tasks.c.id)
         .limit(SLICE)
@@ -147,7 +161,7 @@ def cancelled_batches(connection: Connection) -> list[tuple[str, str]]:
 def cancel_tasks(connection: Connection, sweeper_id: str, batch_id: str, after_position: int) -> list[tuple[str, int]]:
     """Ends a slice of a cancelled batch's queued tasks, beyond a position; their (batch, position)."""
     rows = connection.execute(
-        _ending_columns()
+        select(*_ENDING)
         .where(tasks.c.batch_id == batch_id, tasks.c.state == "queued", tasks.c.position > after_position)
         .order_by(tasks.c.position)
         .limit(SLICE)
@@ -188,10 +202,6 @@ def _requeue(connection: Connection, cut: Sequence[Chunk]) -> None:
         connection.execute(back.values(state="queued", worker_id=None, chunk_id=chunk.id))
 
 
-def _ending_columns() -> Any:
-    return select(tasks.c.id, tasks.c.batch_id, tasks.c.position, tasks.c.tier, tasks.c.cost_nusd)
-
-
 def _end(
     connection: Connection, sweeper_id: str, rows: Sequence[Any], state: str, code: str, message: str
 ) -> list[tuple[str, int]]:
@@ -199,7 +209,7 @@ def _end(
         return []
     ids = [row.id for row in rows]
     ended = update(tasks).where(tasks.c.id.in_(ids))
-    connection.execute(ended.values(state=state, error_code=code, finished_at=now(), chunk_id=None))
+    connection.execute(ended.values(state=state, error_code=code, finished_at=now(), chunk_id=None, worker_id=None))
     connection.execute(update(payloads).where(payloads.c.task_id.in_(ids)).values(error=message))
     add_to_tallies(connection, sweeper_id, ((row.batch_id, row.tier, state, row.cost_nusd) for row in rows))
     return [(row.batch_id, row.position) for row in rows]

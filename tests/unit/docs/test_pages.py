@@ -1,19 +1,15 @@
-"""Every page holds: links lead somewhere, configurations load, Python compiles, commands exist, SQL runs."""
+"""Every page holds: links lead somewhere, configurations load, Python compiles, commands exist."""
 
 from __future__ import annotations
 
 import re
-from contextlib import closing
 from pathlib import Path
 
 import click
 import pytest
-from sqlalchemy import text
 
 from tierq_console.commands import group
 from tierq_shared import configuration
-from tierq_shared.store import schema
-from tierq_shared.store.connection import Store
 from unit.docs.pages import PAGES, ROOT, Block, anchors, blocks, commands, without_fences
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -54,14 +50,6 @@ def test_every_configuration_loads(block: Block, tmp_path: Path) -> None:
 @pytest.mark.parametrize("block", blocks("python"), ids=ids(blocks("python")))
 def test_all_python_compiles(block: Block) -> None:
     compile(block.text, block.id, "exec")
-
-
-@pytest.mark.parametrize("block", blocks("sql"), ids=ids(blocks("sql")))
-def test_all_sql_runs(block: Block, tmp_path: Path) -> None:
-    with closing(Store(f"sqlite:///{tmp_path}/tierq.db")) as store:
-        schema.migrate(store)
-        with store.reading() as connection:
-            connection.execute(text(block.text)).all()
 
 
 def tierq_commands() -> list[tuple[str, list[str]]]:

@@ -25,7 +25,7 @@ from tierq_shared.settings import REQUIRABLE, FlowerSettings, Settings, Tier, Wo
 from tierq_shared.store import tables
 from tierq_shared.store.reading import RETRYABLE_CODES, Progress
 from tierq_shared.tasks import SpecOptions, TaskOptions
-from unit.docs.pages import ROOT, names, rows, section
+from unit.docs.pages import ROOT, blocks, names, rows, section
 
 REFERENCE = ROOT / "docs" / "reference"
 CONFIGURATION = REFERENCE / "configuration.md"
@@ -56,17 +56,12 @@ MODELS = [
 def test_every_key_stands_with_its_type_and_default(heading: str, model: type[BaseModel], hidden: set[str]) -> None:
     fields = {name: field for name, field in model.model_fields.items() if name not in hidden}
     documented = {names(row[0])[0]: row for row in rows(section(CONFIGURATION, heading))}
-    assert list(documented) == _ordered(list(documented), list(fields))
+    assert sorted(documented) == sorted(fields)
     for name, field in fields.items():
         _, type_, default, meaning = documented[name]
         assert type_ == _type_in_words(name, field), name
         assert default == _default_in_words(field), name
         assert meaning, name
-
-
-def _ordered(documented: list[str], fields: list[str]) -> list[str]:
-    """The fields, in the page's order where it names just these."""
-    return documented if sorted(documented) == sorted(fields) else fields
 
 
 def _type_in_words(name: str, field: FieldInfo) -> str:
@@ -112,20 +107,11 @@ def test_every_environment_variable_stands_on_its_page() -> None:
     assert documented == known
 
 
-def test_the_default_rules_stand_where_routing_is_explained() -> None:
-    page = (ROOT / "docs" / "explanation" / "routing.md").read_text()
-    match = re.search(r"```toml\n(.*?)```", page, re.S)
-    assert match
-    written = configuration.load(_in_a_file(match[1])).policy
-    assert tuple(written) == DEFAULT_RULES
-
-
-def _in_a_file(text: str) -> Path:
-    import tempfile
-
-    with tempfile.NamedTemporaryFile("w", suffix=".toml", delete=False) as file:
-        file.write(text)
-    return Path(file.name)
+def test_the_default_rules_stand_where_routing_is_explained(tmp_path: Path) -> None:
+    (block,) = blocks("toml", [ROOT / "docs" / "explanation" / "routing.md"])
+    file = tmp_path / "tierq.toml"
+    file.write_text(block.text)
+    assert tuple(configuration.load(file, env={}).policy) == DEFAULT_RULES
 
 
 PUBLIC_TABLES = {
@@ -155,23 +141,21 @@ def test_every_other_table_is_named_as_tierqs_own() -> None:
 
 
 def test_the_tree_of_exceptions_is_the_codes() -> None:
-    page = ERRORS.read_text()
-    match = re.search(r"```text\n(.*?)```", page, re.S)
-    assert match
-    assert match[1].rstrip() == "\n".join(_tree(errors.TierQError, ""))
+    (block,) = blocks("text", [ERRORS])
+    assert block.text.rstrip() == "\n".join(_tree(errors.TierQError))
     documented = first_names(ERRORS, "Exceptions")
     assert sorted(documented) == sorted(one.__name__ for one in _subclasses(errors.TierQError))
     elsewhere = {"InvalidInput", "MissingExtra", "SchemaMismatch"}
     assert set(documented) - elsewhere == {name for name in documented if hasattr(tierq, name)}
 
 
-def _tree(cls: type, indent: str) -> list[str]:
-    """The classes below, drawn; those that also come from elsewhere are drawn under the first of their bases."""
+def _tree(cls: type) -> list[str]:
+    """The classes below, drawn."""
     lines = [cls.__name__]
     children = [one for one in cls.__subclasses__() if one.__module__ == errors.__name__]
     for child in children:
         is_last = child is children[-1]
-        below = _tree(child, indent)
+        below = _tree(child)
         lines.append(f"{'└' if is_last else '├'}── {below[0]}")
         lines += [f"{' ' if is_last else '│'}   {line}" for line in below[1:]]
     return lines

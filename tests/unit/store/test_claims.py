@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select, text
 
+from support.waiting import eventually
 from tierq_shared.ids import new_id
 from tierq_shared.store import claims, leases
 from tierq_shared.store.clock import now
 from tierq_shared.store.tables import attempts, tasks, workers
-from unit.store.installation import SUCCEEDED, Installation, new_task, step
+from unit.store.installation import SUCCEEDED, Installation, new_attempt, new_task, step
 
 
 def test_a_claim_takes_a_task_and_writes_its_attempt_ahead(here: Installation) -> None:
@@ -96,7 +98,7 @@ def test_a_claim_that_outlasts_its_lease_leaves_no_task_running_without_a_worker
     with ThreadPoolExecutor(1) as pool:
         with here.store.engine.begin() as connection:
             claims.check_lease(connection, worker)
-            claims.claim(connection, worker, "small", [id_], lambda task: _attempt(task))
+            claims.claim(connection, worker, "small", [id_], new_attempt)
             here.kill(worker)
             settled = pool.submit(here.settle, worker)
             _blocked_or_done(here, settled)
@@ -105,20 +107,12 @@ def test_a_claim_that_outlasts_its_lease_leaves_no_task_running_without_a_worker
     assert row.state == "queued" or here.count(workers, workers.c.id == row.worker_id) == 1
 
 
-def _attempt(task: claims.ClaimedTask) -> claims.NewAttempt:
-    from unit.store.installation import new_attempt
-
-    return new_attempt(task)
-
-
-def _blocked_or_done(here: Installation, settled: object) -> None:
+def _blocked_or_done(here: Installation, settled: Future[object]) -> None:
     """Waits until the other transaction is through, or waits for a lock of ours."""
-    from sqlalchemy import text
-
-    from support.waiting import eventually
-
-    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    eventually(lambda: settled.done() or here.read(lambda c: c.execute(waiting).scalar_one()), every=0.01)  # type: ignore[attr-defined]
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    eventually(lambda: settled.done() or here.read(lambda c: c.execute(waiting).scalar_one()), every=0.01)
 
 
 def test_receipt_hand_back_and_waiting_of_a_chunk(here: Installation) -> None:
@@ -141,8 +135,6 @@ def test_receipt_hand_back_and_waiting_of_a_chunk(here: Installation) -> None:
 
 @pytest.mark.parametrize("seconds", [0.00001, 0.001, 59.9, 86_400.0])
 def test_the_databases_clock_takes_any_span(here: Installation, seconds: float) -> None:
-    from sqlalchemy import select
-
     later, at = here.read(lambda c: c.execute(select(now(seconds), now())).one())
     assert later is not None
     assert abs((later - at).total_seconds() - seconds) < 0.1
