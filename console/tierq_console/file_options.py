@@ -18,9 +18,10 @@ from tierq_console.jobs import Job
 from tierq_console.rows import INPUT_FIELDS, ColumnTasks, LineTasks, TaskMaker, make_spec, read_deadline
 from tierq_shared import checks
 from tierq_shared.errors import InvalidInput, InvalidTask
+from tierq_shared.options import STAKES, URGENCIES, TaskOptions
 from tierq_shared.settings import Settings
 from tierq_shared.specs import TASK_TYPES, TaskType
-from tierq_shared.tasks import STAKES, URGENCIES, Spec, TaskOptions
+from tierq_shared.tasks import Spec
 
 _COLUMN_OPTIONS = ("text", "question", "passages", "prompt")
 _SPEC_OPTIONS = ("labels", "schema", "instructions", "name", "multi", "max_output_tokens")

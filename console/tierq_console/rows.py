@@ -12,9 +12,10 @@ from pydantic import TypeAdapter, ValidationError
 from tierq_console.inputs import Row
 from tierq_shared.checks import choice, known_fields
 from tierq_shared.errors import InvalidTask
+from tierq_shared.options import TaskOptions
 from tierq_shared.settings import Seconds
 from tierq_shared.specs import TASK_TYPES, TaskType
-from tierq_shared.tasks import Answer, Classify, Extract, Generate, Spec, Task, TaskOptions
+from tierq_shared.tasks import Answer, Classify, Extract, Generate, Spec, Task
 
 INPUT_FIELDS: dict[TaskType, tuple[str, ...]] = {
     "classify": ("text",),

@@ -11,10 +11,11 @@ import orjson
 
 from tierq_shared.checks import did_you_mean
 from tierq_shared.errors import InvalidTask
+from tierq_shared.options import PRIORITY_BY_URGENCY
 from tierq_shared.policy import Decision, Policy
 from tierq_shared.settings import REQUIRABLE, Settings
 from tierq_shared.store.submission import NewTask
-from tierq_shared.tasks import PRIORITY_BY_URGENCY, Task
+from tierq_shared.tasks import Task
 
 
 class Intake:

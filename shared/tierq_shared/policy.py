@@ -11,8 +11,9 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from tierq_shared.errors import InvalidTask
+from tierq_shared.options import Stakes, Urgency
 from tierq_shared.specs import TaskType
-from tierq_shared.tasks import Stakes, Task, Urgency
+from tierq_shared.tasks import Task
 
 BYTES_PER_TOKEN = 4
 """A rule of thumb for English text in the providers' tokenizers (OpenAI's help centre: about 4 characters a token)."""

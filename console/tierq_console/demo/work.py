@@ -11,7 +11,7 @@ from typing import Any
 
 from tierq import Answer, Classify, Extract, Generate, Task
 from tierq_shared.errors import MissingExtra
-from tierq_shared.tasks import Stakes
+from tierq_shared.options import Stakes
 
 _HIGH_STAKES = {"cancellation"}
 """A wrong answer to someone who leaves is dear: such tickets go to the large tier."""

@@ -19,12 +19,12 @@ import tierq
 from tierq_console.commands import COMMANDS
 from tierq_shared import configuration, errors
 from tierq_shared.deployments import Deployment, PriceOverlay
+from tierq_shared.options import SpecOptions, TaskOptions
 from tierq_shared.outcomes import AttemptOutcome, ErrorClass, Outcome, TaskState
 from tierq_shared.policy import DEFAULT_RULES, PolicyRule
 from tierq_shared.settings import REQUIRABLE, FlowerSettings, Settings, Tier, WorkerSettings, _seconds
 from tierq_shared.store import tables
 from tierq_shared.store.reading import RETRYABLE_CODES, Progress
-from tierq_shared.tasks import SpecOptions, TaskOptions
 from unit.docs.pages import ROOT, blocks, names, rows, section
 
 REFERENCE = ROOT / "docs" / "reference"

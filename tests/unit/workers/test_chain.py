@@ -1,0 +1,239 @@
+"""What follows a failed call, by the class of its error; and who may leave a throttled deployment."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import pytest
+
+from tierq_shared.deployments import Deployment
+from tierq_shared.outcomes import ErrorClass
+from tierq_workers.chain import (
+    BACKOFF_CAP_S,
+    QUOTA_REST_S,
+    RATE_LIMIT_REST_S,
+    RETRY_AFTER_CAP_S,
+    Call,
+    Chain,
+    Escalate,
+    Fail,
+    Trail,
+    Wait,
+    backoff_s,
+)
+from tierq_workers.limits import RestKind, Rests
+from tierq_workers.providers.base import ProviderError
+
+
+def deployment(name: str, region: str | None = None) -> Deployment:
+    return Deployment(name=name, provider="openai", model="m", region=region)
+
+
+MINI, HAIKU, FLASH = deployment("mini", "us"), deployment("haiku", "eu"), deployment("flash", "eu")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at = 1_000.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+class Bench:
+    """A chain of three deployments with a clock of its own."""
+
+    def __init__(self, **options: Any) -> None:
+        self.clock = Clock()
+        self.rests = Rests(self.clock)
+        self.chain = Chain(
+            [MINI, HAIKU, FLASH],
+            self.rests,
+            **{"spill_after_s": 60.0, "max_attempts": 10, "windows": {"mini": 100, "haiku": 50, "flash": 200}, **options},
+        )
+
+
+def trail(urgency: str = "standard", waited_s: float = 0.0, attempts: int = 1, **require: str) -> Trail:
+    return Trail(urgency, waited_s, require, attempts)
+
+
+def error(kind: ErrorClass, retry_after_s: float | None = None) -> ProviderError:
+    return ProviderError(kind, f"because of {kind}", 400, retry_after_s)
+
+
+# The table of error classes, row by row.
+
+
+def test_rate_limited_rests_the_deployment_as_long_as_it_asks() -> None:
+    bench = Bench()
+    step = bench.chain.after(MINI, error(ErrorClass.RATE_LIMITED, 7.0), trail())
+    assert step == Wait(7.0)
+    bench.clock.at += 7.0
+    assert bench.chain.first(trail()) == Call(MINI)
+
+
+@pytest.mark.parametrize(("asked", "rests"), [(None, RATE_LIMIT_REST_S), (9_999.0, RETRY_AFTER_CAP_S), (0.0, None)])
+def test_a_rate_limits_rest_has_a_default_and_a_cap(asked: float | None, rests: float | None) -> None:
+    step = Bench().chain.after(MINI, error(ErrorClass.RATE_LIMITED, asked), trail())
+    assert step == (Call(MINI) if rests is None else Wait(rests))
+
+
+@pytest.mark.parametrize(
+    ("urgency", "waited_s", "spills"),
+    [
+        ("interactive", 0.0, True),
+        ("standard", 59.9, False),
+        ("standard", 60.0, True),
+        ("relaxed", 9_999.0, False),
+    ],
+)
+def test_leaving_a_throttled_deployment_goes_by_urgency(urgency: str, waited_s: float, spills: bool) -> None:
+    bench = Bench()
+    step = bench.chain.after(MINI, error(ErrorClass.RATE_LIMITED, 7.0), trail(urgency, waited_s))
+    assert step == (Call(HAIKU) if spills else Wait(7.0))
+
+
+def test_where_all_are_throttled_urgent_work_waits_for_the_soonest() -> None:
+    bench = Bench()
+    for one, seconds in ((MINI, 9.0), (HAIKU, 4.0), (FLASH, 6.0)):
+        bench.rests.rest(one.name, RestKind.THROTTLED, seconds)
+    assert bench.chain.first(trail("interactive")) == Wait(4.0)
+    assert bench.chain.first(trail("relaxed")) == Wait(9.0)
+
+
+def test_exhausted_quota_goes_to_the_next_deployment_and_rests_long() -> None:
+    bench = Bench()
+    assert bench.chain.after(MINI, error(ErrorClass.QUOTA_EXHAUSTED), trail("relaxed")) == Call(HAIKU)
+    assert bench.chain.first(trail("relaxed")) == Call(HAIKU)
+    bench.clock.at += QUOTA_REST_S
+    assert bench.chain.first(trail("relaxed")) == Call(MINI)
+
+
+def test_overloaded_goes_to_the_next_deployment_for_this_task_alone() -> None:
+    bench = Bench()
+    assert bench.chain.after(MINI, error(ErrorClass.OVERLOADED), trail()) == Call(HAIKU)
+    assert bench.chain.first(trail()) == Call(MINI)
+
+
+def test_where_every_deployment_is_overloaded_the_task_backs_off() -> None:
+    bench, one = Bench(), trail(attempts=3)
+    for failed, step in ((MINI, Call(HAIKU)), (HAIKU, Call(FLASH))):
+        assert bench.chain.after(failed, error(ErrorClass.OVERLOADED), one) == step
+    last = bench.chain.after(FLASH, error(ErrorClass.OVERLOADED), one)
+    assert isinstance(last, Wait)
+    assert 0.1 <= last.seconds <= 8.0
+
+
+def test_a_bad_key_takes_the_deployment_out_until_the_configuration_changes() -> None:
+    bench = Bench()
+    assert bench.chain.after(MINI, error(ErrorClass.AUTH), trail()) == Call(HAIKU)
+    bench.clock.at += 1e9
+    assert bench.chain.first(trail()) == Call(HAIKU)
+    assert bench.rests.is_for_good("mini")
+
+
+def test_where_every_key_is_bad_the_task_fails_and_names_each() -> None:
+    bench, one = Bench(), trail()
+    assert bench.chain.after(MINI, error(ErrorClass.AUTH), one) == Call(HAIKU)
+    assert bench.chain.after(HAIKU, error(ErrorClass.AUTH), one) == Call(FLASH)
+    step = bench.chain.after(FLASH, error(ErrorClass.AUTH), one)
+    assert step == Fail("all_deployments_failed", "mini: auth, haiku: auth, flash: auth")
+    assert bench.chain.first(trail()) == Call(MINI)
+
+
+def test_too_long_goes_to_a_larger_window_else_up() -> None:
+    bench = Bench()
+    assert bench.chain.after(MINI, error(ErrorClass.TOO_LONG), trail()) == Call(FLASH)
+    assert bench.chain.after(FLASH, error(ErrorClass.TOO_LONG), trail()) == Escalate("too_long", "because of too_long")
+
+
+def test_too_long_goes_up_where_nobody_knows_the_windows() -> None:
+    bench = Bench(windows={})
+    assert isinstance(bench.chain.after(MINI, error(ErrorClass.TOO_LONG), trail()), Escalate)
+
+
+def test_too_long_calls_no_deployment_that_rests() -> None:
+    bench = Bench()
+    bench.rests.rest("flash", RestKind.BROKEN, inf)
+    assert isinstance(bench.chain.after(MINI, error(ErrorClass.TOO_LONG), trail()), Escalate)
+
+
+def test_too_long_keeps_the_budget() -> None:
+    step = Bench().chain.after(MINI, error(ErrorClass.TOO_LONG), trail(attempts=10))
+    assert not isinstance(step, Call)
+
+
+def test_a_refusal_ends_the_task_unless_configured() -> None:
+    assert Bench().chain.after(MINI, error(ErrorClass.REFUSED), trail()) == Fail("refused", "because of refused")
+    assert Bench(refusal_failover=True).chain.after(MINI, error(ErrorClass.REFUSED), trail()) == Call(HAIKU)
+
+
+def test_an_invalid_request_fails_at_once_with_the_providers_message() -> None:
+    step = Bench().chain.after(MINI, error(ErrorClass.INVALID_REQUEST), trail())
+    assert step == Fail("invalid_request", "because of invalid_request")
+
+
+def test_an_invalid_output_is_asked_for_once_more_then_goes_up() -> None:
+    bench, one = Bench(), trail()
+    assert bench.chain.after(MINI, error(ErrorClass.INVALID_OUTPUT), one) == Call(MINI, reask=True)
+    step = bench.chain.after(MINI, error(ErrorClass.INVALID_OUTPUT), one)
+    assert step == Escalate("invalid_output", "because of invalid_output")
+
+
+# Budgets and what a task requires.
+
+
+@pytest.mark.parametrize("kind", [ErrorClass.OVERLOADED, ErrorClass.RATE_LIMITED, ErrorClass.QUOTA_EXHAUSTED])
+def test_the_last_attempt_of_the_budget_ends_the_task(kind: ErrorClass) -> None:
+    step = Bench(max_attempts=3).chain.after(MINI, error(kind), trail(attempts=3))
+    assert isinstance(step, Fail)
+    assert (step.code, kind.value in step.message) == ("all_deployments_failed", True)
+
+
+def test_no_re_ask_beyond_the_budget() -> None:
+    step = Bench(max_attempts=3).chain.after(MINI, error(ErrorClass.INVALID_OUTPUT), trail(attempts=3))
+    assert isinstance(step, Fail)
+    assert step.code == "invalid_output"
+
+
+def test_what_a_task_requires_holds_on_fail_over_too() -> None:
+    bench, one = Bench(), trail(region="eu")
+    assert bench.chain.first(one) == Call(HAIKU)
+    assert bench.chain.after(HAIKU, error(ErrorClass.OVERLOADED), one) == Call(FLASH)
+    assert isinstance(bench.chain.after(FLASH, error(ErrorClass.OVERLOADED), one), Wait)
+    assert bench.chain.after(HAIKU, error(ErrorClass.TOO_LONG), trail(region="us")) == Escalate(
+        "too_long", "because of too_long"
+    )
+
+
+def test_where_no_deployment_may_run_it_a_task_fails() -> None:
+    step = Bench().chain.first(trail(region="mars"))
+    assert isinstance(step, Fail)
+    assert "no deployment" in step.message
+
+
+def test_the_chain_rests_as_long_as_its_soonest_deployment() -> None:
+    bench = Bench()
+    assert bench.chain.rest_s() == 0.0
+    bench.rests.rest("mini", RestKind.THROTTLED, 9.0)
+    bench.rests.rest("haiku", RestKind.THROTTLED, 4.0)
+    assert bench.chain.rest_s() == 4.0
+    bench.rests.rest("mini", RestKind.BROKEN, inf)
+    bench.rests.rest("haiku", RestKind.BROKEN, inf)
+    assert bench.chain.rest_s() == RETRY_AFTER_CAP_S
+
+
+def test_a_longer_rest_is_not_shortened() -> None:
+    bench = Bench()
+    bench.rests.rest("mini", RestKind.BROKEN, inf)
+    bench.rests.rest("mini", RestKind.THROTTLED, 1.0)
+    assert bench.rests.is_for_good("mini")
+
+
+def test_back_off_grows_to_its_cap_with_full_jitter() -> None:
+    for attempts in (1, 5, 50):
+        spans = [backoff_s(attempts) for _ in range(200)]
+        bound = min(BACKOFF_CAP_S, 2.0**attempts)
+        assert 0.1 <= min(spans) < max(spans) <= bound
+        assert min(spans) < bound / 4
