@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import groupby, islice
 from typing import Any
 
-from sqlalchemy import Connection, Insert, Table, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Table, delete, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tierq_shared.errors import KeyConflict
@@ -16,6 +16,7 @@ from tierq_shared.ids import new_id
 from tierq_shared.policy import Decision
 from tierq_shared.queues import CHUNK_SIZE, Chunk
 from tierq_shared.specs import SpecBody
+from tierq_shared.store.bulk import bulk_insert
 from tierq_shared.store.clock import now
 from tierq_shared.store.tables import batches, chunks, decisions, payloads, specs, tasks
 
@@ -94,16 +95,17 @@ def insert_slice(
     Raises:
         KeyConflict: a key or position is in use with another payload.
     """
-    connection.execute(update(batches).where(batches.c.id == batch_id).values(producer_seen_at=now()))
+    at = database_now(connection)
+    if first_index or not fresh:
+        connection.execute(update(batches).where(batches.c.id == batch_id).values(producer_seen_at=at))
     known = _Known(connection, batch_id, first_index, new, fresh=fresh)
     rows = [known.place(first_index + offset, task) for offset, task in enumerate(new)]
     added = [(row, task) for row, task in zip(rows, new, strict=True) if row.is_new]
     if not added:
         return Slice([], [row.id for row in rows], 0)
-    _insert_specs(connection, {task.spec.id: task.spec for _, task in added}.values())
+    _insert_specs(connection, {task.spec.id: task.spec for _, task in added}.values(), at)
     cut = _cut_chunks(batch_id, added)
-    _insert_rows(connection, batch_id, added, {id_: chunk.id for chunk in cut for id_ in chunk.task_ids})
-    at = database_now(connection)
+    _insert_rows(connection, batch_id, added, {id_: chunk.id for chunk in cut for id_ in chunk.task_ids}, at)
     connection.execute(insert(chunks), [_chunk_row(chunk, at) for chunk in cut])
     return Slice(cut, [row.id for row in rows], len(added))
 
@@ -195,19 +197,14 @@ class _Known:
             self._look_up(connection, batch_id, first, len(new), keys)
 
     def _look_up(self, connection: Connection, batch_id: str, first: int, count: int, keys: list[str]) -> None:
-        by_key = tasks.c.key.in_(keys)
-        by_position = and_(tasks.c.position >= first, tasks.c.position < first + count)
-        rows = connection.execute(
-            select(tasks.c.id, tasks.c.position, tasks.c.key, tasks.c.payload_hash).where(
-                tasks.c.batch_id == batch_id, by_key if self._fresh else or_(by_key, by_position)
-            )
-        )
-        for id_, position, key, payload_hash in rows:
-            found = (id_, position, payload_hash)
+        found = _by_keys(connection, batch_id, keys) if keys else []
+        if not self._fresh:
+            found += _by_positions(connection, batch_id, first, first + count)
+        for id_, position, key, payload_hash in found:
             if key is not None:
-                self._by_key[key] = found
+                self._by_key[key] = (id_, position, payload_hash)
             else:
-                self._by_position[position] = found
+                self._by_position[position] = (id_, position, payload_hash)
         last = connection.execute(select(func.max(tasks.c.position)).where(tasks.c.batch_id == batch_id)).scalar_one()
         self._next = 0 if last is None else last + 1
 
@@ -228,6 +225,32 @@ class _Known:
         return placed
 
 
+_KNOWN = (tasks.c.id, tasks.c.position, tasks.c.key, tasks.c.payload_hash)
+
+# One index probe a key. With `key IN (…)` PostgreSQL's planner reads the whole batch by its positions while the table
+# has no statistics, as a new one: measured, that is quadratic in the size of the batch.
+_PROBE = text(
+    """
+    SELECT found.id, found.position, found.key, found.payload_hash
+    FROM unnest(CAST(:keys AS text[])) AS wanted (key)
+    CROSS JOIN LATERAL (
+        SELECT id, position, key, payload_hash FROM tierq_task WHERE batch_id = :batch AND key = wanted.key LIMIT 1
+    ) AS found
+    """
+)
+
+
+def _by_keys(connection: Connection, batch_id: str, keys: list[str]) -> list[Any]:
+    if connection.dialect.name == "postgresql":
+        return list(connection.execute(_PROBE, {"keys": keys, "batch": batch_id}))
+    return list(connection.execute(select(*_KNOWN).where(tasks.c.batch_id == batch_id, tasks.c.key.in_(keys))))
+
+
+def _by_positions(connection: Connection, batch_id: str, first: int, end: int) -> list[Any]:
+    within = select(*_KNOWN).where(tasks.c.batch_id == batch_id, tasks.c.position >= first, tasks.c.position < end)
+    return list(connection.execute(within))
+
+
 def _cut_chunks(batch_id: str, added: Sequence[tuple[_Placed, NewTask]]) -> list[Chunk]:
     """Chunks of at most 100 tasks of one tier and priority, in the order of submission."""
     groups: dict[tuple[str, int], list[str]] = {}
@@ -246,8 +269,7 @@ def _parts(items: Iterable[str], size: int) -> Iterable[list[str]]:
         yield part
 
 
-def _insert_specs(connection: Connection, bodies: Iterable[SpecBody]) -> None:
-    at = database_now(connection)
+def _insert_specs(connection: Connection, bodies: Iterable[SpecBody], at: datetime) -> None:
     rows = [
         {
             "id": body.id,
@@ -263,22 +285,19 @@ def _insert_specs(connection: Connection, bodies: Iterable[SpecBody]) -> None:
 
 
 def _insert_rows(
-    connection: Connection, batch_id: str, added: Sequence[tuple[_Placed, NewTask]], chunk_of: dict[str, str]
+    connection: Connection,
+    batch_id: str,
+    added: Sequence[tuple[_Placed, NewTask]],
+    chunk_of: dict[str, str],
+    at: datetime,
 ) -> None:
-    at = database_now(connection)
     # Keys go in sorted: two submitters of the same keys then wait for each other instead of deadlocking.
     ordered = sorted(added, key=lambda pair: (pair[1].key or "", pair[0].position))
-    insert_many(
+    bulk_insert(
         connection, tasks, [_task_row(batch_id, placed, task, chunk_of[placed.id], at) for placed, task in ordered]
     )
-    insert_many(connection, payloads, [{"task_id": placed.id, "input": task.input_json} for placed, task in added])
-    insert_many(connection, decisions, [decision_row(placed.id, task.decision, at) for placed, task in added])
-
-
-def insert_many(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Adds many rows that all name the same columns, the way that is fastest on each store."""
-    statement: Insert = insert(table)
-    connection.execute(statement, rows)
+    bulk_insert(connection, payloads, [{"task_id": placed.id, "input": task.input_json} for placed, task in added])
+    bulk_insert(connection, decisions, [decision_row(placed.id, task.decision, at) for placed, task in added])
 
 
 def decision_row(task_id: str, decision: Decision, at: datetime) -> dict[str, Any]:

@@ -168,7 +168,8 @@ def _subclasses(cls: type) -> list[type]:
 
 SOURCES = [path for room in ("shared", "producer", "workers") for path in (ROOT / room).rglob("*.py")]
 _CODE = re.compile(
-    r"(?:\b(?:Fail|Escalate|TaskError)\(\s*|error_code=)\"(\w+)\"|\"(?:expired|cancelled)\", \"(\w+)\", \"the "
+    r"(?:\b(?:Fail|Escalate|TaskError)\(\s*|error_code=)\"(\w+)\""
+    r"|\"(?:expired|cancelled|failed)\", \"(\w+)\", (?:\"the |_EXHAUSTED)"
 )
 
 

@@ -149,8 +149,8 @@ class Installation:
     def finish(self, *batch_ids: str) -> None:
         self.store.write(lambda c: outcomes.finish_batches(c, batch_ids))
 
-    def settle(self, worker_id: str) -> tuple[bool, list[Any]]:
-        return self.store.write(lambda c: sweeps.settle_worker(c, worker_id))
+    def settle(self, worker_id: str, max_attempts: int = 10) -> tuple[bool, list[Any]]:
+        return self.store.write(lambda c: sweeps.settle_worker(c, worker_id, "sweeper", max_attempts))
 
     def ids(self, batch_id: str) -> list[str]:
         """A batch's tasks, by position."""

@@ -141,6 +141,23 @@ def test_an_unpriced_call_of_a_dead_worker_makes_the_cost_unknown(here: Installa
     assert here.task(here.ids(batch)[0]).cost_nusd is None
 
 
+@pytest.mark.parametrize(("max_attempts", "state"), [(2, "failed"), (3, "queued")])
+def test_a_task_whose_attempts_are_used_up_ends_with_its_worker(
+    here: Installation, max_attempts: int, state: str
+) -> None:
+    """It may be what kills the workers. Its cost and its tally hold the call that was under way."""
+    batch, worker = here.submit([new_task()]), here.worker()
+    taken = here.claim_one(worker, here.ids(batch)[0])
+    here.commit(worker, step(taken, new_attempt(taken[0], ordinal=2), cost=10, outcome="overloaded"))
+    here.kill(worker)
+    here.settle(worker, max_attempts)
+    row = here.task(taken[0].id)
+    assert (row.state, row.worker_id, row.cost_nusd) == (state, None, 1_010)
+    assert here.count(attempts, attempts.c.outcome == "started") == 0
+    progress = here.progress(batch)
+    assert (progress.failed, progress.cost_nusd) == ((1, 1_010) if state == "failed" else (0, 0))
+
+
 def test_a_stopped_worker_is_settled_at_once_and_a_renewed_one_is_not(here: Installation) -> None:
     stopped, renewed = here.worker(), here.worker()
     here.store.write(lambda c: leases.stop_worker(c, stopped))
