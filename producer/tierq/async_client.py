@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from tierq.client import Client
 from tierq.collecting import Collector
-from tierq.handles import Batch, Patience
+from tierq.handles import Batch, Patience, refuse_aborted
 from tierq.news import Subscription
 from tierq_shared.outcomes import Outcome
 from tierq_shared.settings import Settings
@@ -126,6 +126,7 @@ class AsyncBatch(Generic[T]):
         async with self._waiting(timeout) as waiting:
             while not (progress := await self.progress()).is_over:
                 await waiting.wait(found_some=bool(waiting.subscription.take()))
+        refuse_aborted(progress)
         return progress
 
     async def as_completed(self, timeout: float | None = None) -> AsyncIterator[Outcome[T]]:

@@ -17,19 +17,22 @@ from sqlalchemy.orm import Session
 from tierq.handles import Batch, Desk, Handle
 from tierq.news import Listener
 from tierq.outputs import Decoder
+from tierq.reachable import ProducerStore
 from tierq.submitting import BatchOptions, Submitter
 from tierq_shared import configuration
 from tierq_shared.errors import NotConfigured
 from tierq_shared.queues import Publisher, make_app
 from tierq_shared.settings import Settings
 from tierq_shared.store import reading, schema
-from tierq_shared.store.connection import Store
 from tierq_shared.tasks import Task
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
 log = logging.getLogger("tierq")
+
+_UNPUBLISHED = "tierq_unpublished"
+"""Where a caller's session keeps the batches that wait for its commit."""
 
 
 class Client:
@@ -55,7 +58,7 @@ class Client:
         urls = {"database_url": database_url, "broker_url": broker_url, "state_url": state_url}
         self.settings = settings or find_settings(Path(config) if config else None, **urls)
         secret = self.settings.database_url
-        self._store = Store(secret.get_secret_value() if secret else "")
+        self._store = ProducerStore(secret.get_secret_value() if secret else "")
         self._publisher = Publisher(make_app(self.settings))
         self._submitter = Submitter(self.settings, self._store, self._publisher)
         state = self.settings.state_url
@@ -98,7 +101,7 @@ class Client:
         decoder = Decoder()
         if session is not None:
             batch_id = self._submitter.submit_in(session.connection(), tasks, options, decoder)
-            event.listen(session, "after_commit", lambda _session: self._submitter.publish_batch(batch_id), once=True)
+            self._publish_after_commit(session, batch_id)
         else:
             batch_id = self._submitter.submit(tasks, options, decoder)
         return Batch(self._desk, batch_id, decoder)
@@ -123,6 +126,22 @@ class Client:
         self.check_schema()
         with self._store.reading() as connection:
             return reading.recent_batches(connection, limit)
+
+    def _publish_after_commit(self, session: Session, batch_id: str) -> None:
+        """Publishes a batch when the caller's outermost transaction has committed, and not before."""
+        waiting: list[str] | None = session.info.get(_UNPUBLISHED)
+        if waiting is not None:
+            waiting.append(batch_id)
+            return
+        session.info[_UNPUBLISHED] = waiting = [batch_id]
+
+        def publish(committed: Session) -> None:
+            # Releasing a savepoint is announced as a commit, too.
+            if not committed.in_nested_transaction():
+                while waiting:
+                    self._submitter.publish_batch(waiting.pop(0))
+
+        event.listen(session, "after_commit", publish)
 
     def check_schema(self) -> None:
         """Looks once whether the store's tables are ones this release works with.

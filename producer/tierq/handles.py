@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from sqlalchemy import update
@@ -15,11 +16,13 @@ from sqlalchemy import update
 from tierq.collecting import SLICE, Collector
 from tierq.news import Listener, Subscription
 from tierq.outputs import Decoder
-from tierq_shared.errors import WaitTimeout
+from tierq_shared.errors import BatchAborted, WaitTimeout
+from tierq_shared.ids import new_id
 from tierq_shared.outcomes import Outcome
-from tierq_shared.store import leases, reading
+from tierq_shared.store import leases, reading, sweeps
 from tierq_shared.store.clock import now
 from tierq_shared.store.connection import Store
+from tierq_shared.store.outcomes import finish_batches
 from tierq_shared.store.reading import Progress
 from tierq_shared.store.tables import batches
 
@@ -98,9 +101,24 @@ def warn_where_nobody_works(store: Store, batch_id: str) -> None:
 
 
 def cancel_batch(store: Store, batch_id: str) -> None:
-    """Stops a batch: claims honour it at once, the sweeper settles the rows, what is finished is kept."""
+    """Stops a batch: claims honour it at once, waiting tasks are settled in slices, what is finished is kept."""
     statement = update(batches).where(batches.c.id == batch_id, batches.c.cancelled_at.is_(None))
     store.write(lambda connection: connection.execute(statement.values(cancelled_at=now())))
+    # The sweeper would do it too, but a batch can be cancelled where no worker lives.
+    canceller, position = new_id(), -1
+    while ended := store.write(
+        partial(sweeps.cancel_tasks, sweeper_id=canceller, batch_id=batch_id, after_position=position)
+    ):
+        position = ended[-1][1]
+    store.write(partial(finish_batches, batch_ids=[batch_id]))
+
+
+def refuse_aborted(progress: Progress) -> None:
+    """Raises BatchAborted where nothing of a batch runs because its submission failed."""
+    if progress.state == "aborted":
+        raise BatchAborted(
+            f"the submission of batch {progress.batch_id} failed half-way, nothing of it runs: submit it again"
+        )
 
 
 class Batch(Generic[T]):
@@ -124,10 +142,12 @@ class Batch(Generic[T]):
 
         Raises:
             WaitTimeout: ``timeout`` seconds were not enough; the work goes on.
+            BatchAborted: its submission failed half-way.
         """
         with self._waiting(timeout) as waiting:
             while not (progress := self.progress()).is_over:
                 waiting.wait(self.id, found_some=bool(waiting.news()))
+        refuse_aborted(progress)
         return progress
 
     def as_completed(self, timeout: float | None = None) -> Iterator[Outcome[T]]:

@@ -133,7 +133,7 @@ class Submitter:
         intake = Intake(self._settings, self._policy, self._now, batch.deadline)
 
         def prepared() -> Iterator[NewTask]:
-            for position, task in enumerate(tasks):
+            for position, task in enumerate(_placed(tasks)):
                 yield intake.prepare(task, position)
                 decoder.learn(task)
 
@@ -222,6 +222,17 @@ class Submitter:
             return page
 
         return self._store.write(work)
+
+
+def _placed(tasks: Iterable[Task[Any]]) -> Iterator[Task[Any]]:
+    """The tasks, where one that is refused while a generator makes it says which one it was."""
+    position = 0
+    try:
+        for task in tasks:
+            yield task
+            position += 1
+    except InvalidTask as error:
+        raise (error.at(position) if error.position is None else error) from None
 
 
 def _refuse_additions(existing: Any, added: int, first: int) -> None:

@@ -98,6 +98,8 @@ def load(
         values: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path}: this is no valid TOML: {error}") from None
+    if "path" in values:  # ours, for where the file lies
+        raise ConfigurationError(f"{path}:{line_of(text, ['path'])}: path: there is no such key")
     for name, variable in URL_VARIABLES.items():
         value = (overrides or {}).get(name) or env.get(variable) or values.get(name)
         if value is not None:
@@ -203,4 +205,8 @@ def _header_line(lines: list[str], place: list[str]) -> int:
         for number, line in enumerate(lines, 1):
             if re.fullmatch(rf"\s*\[\s*{re.escape(wanted)}\s*\]\s*(#.*)?", line.replace('"', "")):
                 return number
+    # A table that is there through its own tables or as a list only, such as `tier` in `[tier.small]`.
+    for number, line in enumerate(lines, 1):
+        if re.match(rf"\s*\[+\s*{re.escape(place[0])}\s*[.\]]", line.replace('"', "")):
+            return number
     return 0

@@ -28,7 +28,7 @@ class PriceOverlay(BaseModel):
 
 
 class Deployment(BaseModel):
-    """One way to reach one model: provider, model, base URL, key, region, parameters, and the limit it draws on.
+    """One way to reach one model: provider, model, base URL, key, region and parameters.
 
     The key itself is never here, only the name of the environment variable that holds it.
     """
@@ -41,7 +41,6 @@ class Deployment(BaseModel):
     base_url: str | None = None
     key_env: str | None = None
     region: str | None = None
-    limit: str | None = None
     params: dict[str, Any] = Field(default_factory=dict)
     """Sent as they are in the provider's request body, such as `reasoning_effort` or `temperature`."""
     headers: dict[str, str] = Field(default_factory=dict)

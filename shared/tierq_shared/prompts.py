@@ -41,11 +41,11 @@ class Prompt:
         """The same prompt with one corrective turn: the answer that could not be used, and why."""
         correction = f"That answer cannot be used: {problem}. Answer again, correcting exactly this."
         # An empty assistant turn is refused by providers, and an endless one would be paid for again.
-        quoted = Turn("assistant", answer[:_MAX_QUOTED_ANSWER].strip() or "(no answer)")
+        quoted = Turn("assistant", answer[:MAX_QUOTED_ANSWER].strip() or "(no answer)")
         return replace(self, turns=(*self.turns, quoted, Turn("user", correction)))
 
 
-_MAX_QUOTED_ANSWER = 4_000
+MAX_QUOTED_ANSWER = 4_000
 
 _TASK_LINES = {
     "classify": "Classify the text inside <text> into exactly one of the labels below.",
@@ -113,10 +113,20 @@ def _constant_parts(spec: SpecBody, schema: dict[str, Any] | None) -> list[str]:
     if schema is not None:
         parts.append("Answer with one JSON object that satisfies this JSON Schema:\n" + orjson.dumps(schema).decode())
     for example in spec.examples:
-        output = example["output"]
-        shown = output if isinstance(output, str) else orjson.dumps(output).decode()
-        parts.append(f"Example:\n{_tagged('text', example['input'])}\nAnswer: {shown}")
+        answer = example_answer(spec, example["output"])
+        shown = answer if isinstance(answer, str) else orjson.dumps(answer).decode()
+        parts.append(f"Example:\n{_tagged(_EXAMPLE_TAGS[spec.type], example['input'])}\nAnswer: {shown}")
     return parts
+
+
+_EXAMPLE_TAGS = {"classify": "text", "extract": "text", "answer": "question", "generate": "prompt"}
+
+
+def example_answer(spec: SpecBody, output: Any) -> Any:
+    """A worked example's output in the form in which the model is asked for it."""
+    if spec.type != "classify":
+        return output
+    return {"labels": output} if spec.multi else {"label": output}
 
 
 def _input_text(task_input: dict[str, Any]) -> str:

@@ -36,7 +36,7 @@ def check_schema(schema: object, field: str = "schema") -> dict[str, Any]:
         raise InvalidTask(f"must be a JSON Schema object or a pydantic model, not {type(schema).__name__}", field=field)
     _check_size(schema, field)
     try:
-        jsonschema_rs.validator_for(schema)
+        jsonschema_rs.validator_for(schema, retriever=_retrieve_nothing)
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
         raise InvalidTask(f"is not a valid JSON Schema: {getattr(error, 'message', error)}", field=field) from None
     if schema.get("type") != "object" or "anyOf" in schema or "oneOf" in schema:
@@ -45,6 +45,11 @@ def check_schema(schema: object, field: str = "schema") -> dict[str, Any]:
         raise InvalidTask("has no properties: name what is to be extracted", field=field)
     _check_nodes(schema, field)
     return schema
+
+
+def _retrieve_nothing(uri: str) -> Any:
+    """A schema comes with all it needs: what it names elsewhere is neither fetched nor read from a file."""
+    raise LookupError(f"$ref must point inside the schema (#/$defs/…), not to {uri}")
 
 
 def _check_size(schema: dict[str, Any], field: str) -> None:

@@ -93,7 +93,8 @@ class Settings(Table):
     @model_validator(mode="before")
     @classmethod
     def _name_deployments(cls, values: Any) -> Any:
-        for name, table in (values.get("deployments") or {}).items():
+        deployments = values.get("deployments")
+        for name, table in deployments.items() if isinstance(deployments, dict) else ():
             if isinstance(table, dict):
                 table["name"] = name
         return values

@@ -9,11 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, Unpack, overload
 
 import orjson
+from jsonschema_rs import validator_for
 from pydantic import BaseModel
 
 from tierq_shared import checks
 from tierq_shared.errors import InvalidTask
 from tierq_shared.options import SpecOptions, TaskOptions, check_options
+from tierq_shared.prompts import example_answer, output_schema
 from tierq_shared.schemas import check_schema
 from tierq_shared.specs import SpecBody, TaskType, check_examples, check_labels, check_max_output_tokens, check_name
 
@@ -284,7 +286,20 @@ def _content(
         examples=check_examples(rest.pop("examples", ())),
         max_output_tokens=check_max_output_tokens(rest.pop("max_output_tokens", None)),
     )
+    _check_worked_examples(content)
     return content, rest  # type: ignore[return-value]  # what is left of SpecOptions is TaskOptions
+
+
+def _check_worked_examples(content: SpecBody) -> None:
+    """An example that the model's own answer would be refused for teaches it the wrong thing."""
+    schema = output_schema(content) if content.examples else None
+    for index, example in enumerate(content.examples):
+        if schema is None:
+            checks.text(example["output"], "examples")
+            continue
+        error = next(validator_for(schema).iter_errors(example_answer(content, example["output"])), None)
+        if error is not None:
+            raise InvalidTask(f"example {index}: its output does not fit: {error.message}", field="examples")
 
 
 def _schema_of(schema: type[BaseModel] | Mapping[str, Any]) -> tuple[dict[str, Any], type[BaseModel] | None]:

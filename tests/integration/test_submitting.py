@@ -13,7 +13,17 @@ from sqlmodel import Field, Session, SQLModel
 
 from conftest import SiteMaker
 from support.servers import Site
-from tierq import BatchNotFound, Classify, Client, InvalidTask, KeyConflict, NotConfigured, SchemaMissing, Task
+from tierq import (
+    BatchNotFound,
+    Classify,
+    Client,
+    InvalidTask,
+    KeyConflict,
+    NotConfigured,
+    SchemaMissing,
+    StoreError,
+    Task,
+)
 from tierq_shared.store.connection import Store
 from tierq_shared.store.tables import batches, tasks
 
@@ -179,4 +189,38 @@ def test_without_any_configuration_the_client_says_what_to_do(tmp_path: Path, mo
 def test_a_database_without_tables_is_named(site: Site, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/empty.db"
     with Client(config=site.config, database_url=url) as client, pytest.raises(SchemaMissing, match="tierq migrate"):
+        client.submit(intent(text="x"))
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_a_savepoint_publishes_nothing_and_the_outer_commit_all(site_on: SiteMaker, database: str) -> None:
+    site = site_on(database)
+    site.start_worker("small")
+    engine = create_engine(site.database_url.replace("postgresql://", "postgresql+psycopg://"))
+    with Client(config=site.config) as client, Session(engine) as session:
+        with session.begin_nested():
+            inner = client.submit(intent(text="my invoice is wrong"), session=session)
+        outer = client.submit(intent(text="the app crashes"), session=session)
+        session.commit()
+        assert inner.wait(timeout=4).ok
+        assert outer.wait(timeout=4).ok
+    engine.dispose()
+
+
+def test_a_batch_is_cancelled_where_no_worker_lives(site: Site) -> None:
+    with Client(config=site.config) as client:
+        batch = client.submit_many(some(1200))
+        batch.cancel()
+        assert batch.wait(timeout=5).cancelled == 1200
+
+
+def test_a_task_that_a_generator_cannot_make_is_named_by_its_position(site: Site) -> None:
+    texts = ["fine", "fine", ""]
+    with Client(config=site.config) as client, pytest.raises(InvalidTask, match="task 2, field 'text'"):
+        client.submit_many(intent(text=text) for text in texts)
+
+
+def test_a_store_that_is_down_is_said_in_our_words(site: Site) -> None:
+    url = "postgresql://nobody@127.0.0.1:9/none"
+    with Client(config=site.config, database_url=url) as client, pytest.raises(StoreError, match="check database_url"):
         client.submit(intent(text="x"))

@@ -111,12 +111,14 @@ class Admission:
 
     def undo(self, draw: Draw) -> None:
         """A draw could not be claimed: its ids wait again, first in line."""
-        self.release(len(draw.ids))
+        count = len(draw.ids)
         for entry in draw.entries:
             entry.waiting.extendleft(reversed(entry.drawn))
             entry.drawn = []
             entry.settled.set()
             self._push(entry)
+        # Last, so that it wakes whoever draws: the ids wait again by now.
+        self.release(count)
 
     def _push(self, entry: Entry) -> None:
         # The last number breaks ties: an entry may stand here twice, and entries have no order of their own.

@@ -17,6 +17,10 @@ _FENCED = re.compile(r"\A\s*```(?:json)?\s*\n(.*)\n\s*```\s*\Z", re.DOTALL)
 _THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 """Local servers without a structured mode put JSON in a fence, and reasoning before it."""
 
+_ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""An even number of backslashes before it are themselves escaped: `\\\\u0000` spells the escape and holds no NUL."""
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
 _MAX_PROBLEM = 500
 
 
@@ -39,6 +43,8 @@ class Kind:
         """The output as JSON for the store, or what is wrong with the answer."""
         if "\x00" in text:
             return Problem("it holds a NUL character")
+        if not text.isascii() and _SURROGATE.search(text):
+            return Problem("it holds a lone surrogate, which is no character")
         if self._validator is None:
             return _json(text.strip()) if text.strip() else Problem("it is empty")
         value = _parsed(text)
@@ -60,7 +66,7 @@ class Kind:
             if unknown:
                 return Problem(f"it cites {unknown[0]!r}, which is no id of a passage"[:_MAX_PROBLEM])
         output = _json(value)
-        return Problem("it holds a NUL character") if "\\u0000" in output else output
+        return Problem("it holds a NUL character") if _ESCAPED_NUL.search(output) else output
 
 
 def _parsed(text: str) -> Any:

@@ -15,14 +15,12 @@ from typing import Any
 
 from tierq_shared.queues import BrokerDown, Chunk, Publisher
 from tierq_shared.settings import Settings
-from tierq_shared.specs import SpecBody
 from tierq_shared.store import schema, sweeps
 from tierq_shared.store.claims import ClaimedTask, NewAttempt
 from tierq_shared.store.connection import Store
 from tierq_shared.store.outcomes import Ended, Step
 from tierq_workers.admission import Admission, Entry
 from tierq_workers.announcer import Announcer
-from tierq_workers.answers import Kind
 from tierq_workers.execution import TaskRun, TierRuntime
 from tierq_workers.lease import Lease
 from tierq_workers.progress import Delivery, Progress
@@ -42,8 +40,8 @@ chunk is received soon however many others wait."""
 _LONGEST_HOLDS = 10
 """How many times `worker.hold` any chunk is kept: then another worker may be less busy."""
 
-_MAX_KINDS = 1_000
-"""Specs that are kept ready. An application that makes a new schema for each request would fill the memory."""
+_LEAST_REST_S = 1.0
+"""Tasks that cannot run now are not looked at more often than this, whatever the reason."""
 
 
 class Engine:
@@ -63,7 +61,6 @@ class Engine:
         self._recording = ThreadPoolExecutor(1, thread_name_prefix="tierq-recorder")
         self._chores = ThreadPoolExecutor(3, thread_name_prefix="tierq-chores")
         self._lease = Lease(self._store, self._chores, tier, release, settings.worker.lease, self._cancel_runs)
-        self._kinds: dict[str, Kind] = {}
         self._runs: dict[asyncio.Task[None], TaskRun] = {}
         self._deliveries: dict[str, Delivery] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -115,6 +112,7 @@ class Engine:
             self._recording,
             self._tier,
             worker_id=lambda: self._lease.worker_id,
+            learn=self._runtime.learn,
             choose=self._runtime.first_attempt,
             on_commit=self._after_commit,
             on_lease_lost=self._lease.replace,
@@ -155,7 +153,9 @@ class Engine:
 
     def _rest_of(self, entry: Entry) -> float:
         """When what is left of a chunk is due: at once, or when the deployment chain has rested."""
-        return self._runtime.chain.rest_s() if entry.left and not self._draining else 0.0
+        if not entry.left or self._draining:
+            return 0.0
+        return max(_LEAST_REST_S, self._runtime.chain.rest_s())
 
     def _give_back(self, chunk: Chunk, after_s: float) -> None:
         """Back to the broker; while the chain rests, by way of the sweeper when it is due."""
@@ -176,8 +176,6 @@ class Engine:
 
     def _after_commit(self, group: Group, result: Result) -> None:
         """A commit is through: claimed tasks begin, waiting producers hear, escalated chunks are published."""
-        for spec_id, content in result.specs.items():
-            self._kinds[spec_id] = Kind(SpecBody.from_json(content))
         for task, attempt in result.claims.taken:
             self._start(task, attempt)
         if result.committed.chunks:
@@ -195,7 +193,7 @@ class Engine:
         delivery = self._deliveries.get(task.chunk_id or "")
         if delivery is not None:
             self._progress.claimed(delivery, task.id)
-        run = TaskRun(self._runtime, task, attempt, self._kinds[task.spec_id], self._recorder.record)
+        run = TaskRun(self._runtime, task, attempt, self._runtime.kinds[task.spec_id], self._recorder.record)
         running = asyncio.create_task(self._run(run))
         self._runs[running] = run
         running.add_done_callback(self._ended)
@@ -214,9 +212,6 @@ class Engine:
     def _ended(self, running: asyncio.Task[None]) -> None:
         self._runs.pop(running, None)
         self._admission.release()
-        if len(self._kinds) > _MAX_KINDS and not self._runs:
-            self._kinds.clear()
-            self._recorder.forget_specs()
 
     def _cancel_runs(self) -> None:
         for running in list(self._runs):

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 from pydantic import SecretStr
+from sqlalchemy import Connection
 
 from tierq_shared.configuration import resolve_base_url, resolve_key
 from tierq_shared.deployments import Deployment
@@ -17,9 +18,10 @@ from tierq_shared.ids import new_id
 from tierq_shared.money import Rates, Usage
 from tierq_shared.outcomes import AttemptOutcome, ErrorClass
 from tierq_shared.policy import Policy
-from tierq_shared.prompts import Prompt
+from tierq_shared.prompts import MAX_QUOTED_ANSWER, Prompt
 from tierq_shared.settings import Settings
-from tierq_shared.store.claims import ClaimedTask, NewAttempt
+from tierq_shared.specs import SpecBody
+from tierq_shared.store.claims import ClaimedTask, NewAttempt, read_specs
 from tierq_shared.store.outcomes import AttemptResult, Ended, Requeued, Step
 from tierq_workers.answers import Kind, Problem
 from tierq_workers.chain import Call, Chain, Escalate, Fail, NextStep, Trail, Wait
@@ -33,6 +35,11 @@ log = logging.getLogger("tierq.worker")
 
 _RESERVE_BYTES_PER_TOKEN = 3
 """A worst case is reserved, so fewer bytes a token than the rule of thumb that routing goes by."""
+
+_RESERVE_FRAME_TOKENS = 200
+"""What a provider's own framing of messages and schema may add."""
+
+_MAX_KINDS = 1_000
 
 Record = Callable[[Step], Awaitable[bool]]
 
@@ -54,6 +61,8 @@ class TierRuntime:
         self.settings = settings
         self.transport = transport
         self._prices = PriceList()
+        self.kinds: dict[str, Kind] = {}
+        """Specs by their id, ready to be run."""
         self.lanes = {
             deployment.name: Lane(resolve_base_url(deployment), resolve_key(deployment))
             for deployment in settings.chain(tier)
@@ -66,6 +75,16 @@ class TierRuntime:
             windows={name: self._prices.context_window(lane.deployment) for name, lane in self.lanes.items()},
         )
 
+    def learn(self, connection: Connection, spec_ids: set[str]) -> None:
+        """Reads the specs that are new here, and makes them ready."""
+        if len(self.kinds) > _MAX_KINDS:
+            # Runs under way hold their own; an application that makes a schema a request must not fill the memory.
+            self.kinds = {}
+        unknown = sorted(spec_ids - self.kinds.keys())
+        if unknown:
+            for spec_id, content in read_specs(connection, unknown).items():
+                self.kinds[spec_id] = Kind(SpecBody.from_json(content))
+
     def first_attempt(self, task: ClaimedTask) -> NewAttempt | None:
         """The attempt that a claim writes ahead; None where the task has to wait."""
         step = self.chain.first(trail_of(task))
@@ -73,9 +92,14 @@ class TierRuntime:
 
     def attempt(self, task: ClaimedTask, call: Call, ordinal: int) -> NewAttempt:
         deployment = call.deployment
-        input_tokens = len(task.input_json) // _RESERVE_BYTES_PER_TOKEN + 1_000
+        kind = self.kinds[task.spec_id]
+        asked = len(task.input_json) + len(kind.template.system) + (MAX_QUOTED_ANSWER if call.reask else 0)
+        input_tokens = asked // _RESERVE_BYTES_PER_TOKEN + _RESERVE_FRAME_TOKENS
         rates = self._prices.rates(deployment, input_tokens=input_tokens)
-        worst = Usage(input_tokens=input_tokens, output_tokens=deployment.max_output_tokens)
+        output_tokens = kind.spec.max_output_tokens or deployment.max_output_tokens
+        # All of it written to the provider's cache, where that is dearer than plain input.
+        written = input_tokens if rates and rates.cache_write > rates.input else 0
+        worst = Usage(input_tokens=input_tokens, cache_write_tokens=written, output_tokens=output_tokens)
         return NewAttempt(
             id=new_id(),
             task_id=task.id,

@@ -14,7 +14,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from tierq_shared.store import claims as claiming
 from tierq_shared.store import outcomes
-from tierq_shared.store.claims import Chooser, Claims, LeaseLost, NewAttempt
+from tierq_shared.store.claims import Chooser, Claims, Learner, LeaseLost, NewAttempt
 from tierq_shared.store.connection import Store
 from tierq_shared.store.outcomes import Committed, Ended, Step
 from tierq_shared.store.submission import forget_chunks, mark_published
@@ -33,7 +33,6 @@ class Result:
 
     claims: Claims
     committed: Committed
-    specs: dict[str, str]
 
 
 @dataclass(slots=True)
@@ -70,6 +69,7 @@ class Recorder:
         tier: str,
         *,
         worker_id: Callable[[], str],
+        learn: Learner,
         choose: Chooser,
         on_commit: Callable[[Group, Result], None],
         on_lease_lost: Callable[[], Awaitable[None]],
@@ -78,6 +78,7 @@ class Recorder:
         self._executor = executor
         self._tier = tier
         self._worker_id = worker_id
+        self._learn = learn
         self._choose = choose
         self._on_commit = on_commit
         self._on_lease_lost = on_lease_lost
@@ -86,7 +87,6 @@ class Recorder:
         self.commit_done = asyncio.Event()
         """Set while no commit is wanted or under way."""
         self.commit_done.set()
-        self._known_specs: set[str] = set()
         self.admission: Admission
         self.last_commit_at = time.monotonic()
 
@@ -112,10 +112,6 @@ class Recorder:
     def published(self, chunk_ids: Iterable[str]) -> None:
         self._pending.published += chunk_ids
         self._dirty.set()
-
-    def forget_specs(self) -> None:
-        """The specs read so far are no longer kept: claims bring them again."""
-        self._known_specs.clear()
 
     @property
     def is_idle(self) -> bool:
@@ -149,7 +145,6 @@ class Recorder:
         for verdict, counted in zip(pending.verdicts, result.committed.counted, strict=True):
             if verdict is not None:
                 verdict(counted)
-        self._known_specs |= result.specs.keys()
         self._on_commit(group, result)
 
     async def _commit(self, group: Group) -> Result:
@@ -189,6 +184,8 @@ class Recorder:
             sub = await self._commit(Group(part, Draw([]), [], [], []))
             result.committed.counted += sub.committed.counted
             result.committed.chunks += sub.committed.chunks
+        if len(group.steps) == 1 and isinstance(group.steps[0].next, NewAttempt):
+            result.committed.counted = [False]  # its task has failed here: whoever runs it must make no further call
         return result
 
     def _write(self, connection: Connection, group: Group) -> Result:
@@ -203,11 +200,9 @@ class Recorder:
         claims = Claims([], [])
         if group.draw.entries:
             claiming.check_lease(connection, worker_id)
-            claims = claiming.claim(connection, worker_id, self._tier, group.draw.ids, self._choose)
+            claims = claiming.claim(connection, worker_id, self._tier, group.draw.ids, self._learn, self._choose)
         self._write_chunks(connection, worker_id, group, claims)
-        unknown = {task.spec_id for task, _ in claims.taken} - self._known_specs
-        specs = claiming.read_specs(connection, sorted(unknown)) if unknown else {}
-        group.result = Result(claims, committed, specs)
+        group.result = Result(claims, committed)
         return group.result
 
     def _write_chunks(self, connection: Connection, worker_id: str, group: Group, claims: Claims) -> None:

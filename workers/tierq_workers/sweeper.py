@@ -110,6 +110,8 @@ class Sweeper:
                     break
                 position = max(one for _, one in ended)
                 self._announce(ended)
+            else:
+                continue  # more than one sweep takes: the next one goes on
             if state == "aborted":
                 self._store.write(partial(sweeps.close_aborted, batch_id=batch_id))
             else:

@@ -60,6 +60,9 @@ class NewAttempt:
     price_version: str | None
 
 
+Learner = Callable[[Connection, set[str]], None]
+"""Is given the ids of the specs that a claim meets, before any deployment is chosen."""
+
 Chooser = Callable[[ClaimedTask], NewAttempt | None]
 """Chooses the first deployment for a task; None where it cannot be run now and stays queued."""
 
@@ -135,9 +138,12 @@ def check_lease(connection: Connection, worker_id: str) -> None:
         raise LeaseLost(worker_id)
 
 
-def claim(connection: Connection, worker_id: str, tier: str, ids: Sequence[str], choose: Chooser) -> Claims:
+def claim(
+    connection: Connection, worker_id: str, tier: str, ids: Sequence[str], learn: Learner, choose: Chooser
+) -> Claims:
     """Takes those of ``ids`` that are queued on this tier, due, not cancelled and not past their deadline."""
     rows = connection.execute(_CLAIM_ROWS, {"ids": list(ids), "claim_tier": tier}).all()
+    learn(connection, {row.spec_id for row in rows})
     taken: list[tuple[ClaimedTask, NewAttempt]] = []
     left: list[str] = []
     for row in rows:

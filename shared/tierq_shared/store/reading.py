@@ -20,7 +20,7 @@ from tierq_shared.store.tables import attempts, batches, payloads, tallies, task
 INTERRUPTED_AFTER_S = 60.0
 """An open batch whose producer was not heard of for this long reads as interrupted."""
 
-RETRYABLE_CODES = frozenset({"all_deployments_failed", "attempts_exhausted", "expired", "cancelled", "deadline"})
+RETRYABLE_CODES = frozenset({"all_deployments_failed", "attempts_exhausted", "cancelled", "deadline"})
 """Codes of failures that lie in the circumstances: the same task may succeed another time."""
 
 

@@ -120,7 +120,12 @@ def seal(connection: Connection, batch_id: str) -> int:
     connection.execute(
         update(batches)
         .where(batches.c.id == batch_id, batches.c.state == "open")
-        .values(state="running" if total else "finished", total=total, producer_seen_at=now())
+        .values(
+            state="running" if total else "finished",
+            total=total,
+            producer_seen_at=now(),
+            finished_at=None if total else now(),
+        )
     )
     return total
 

@@ -116,14 +116,16 @@ def settle_worker(
 
     A task whose attempts are used up fails: it may be what kills the workers.
     """
-    running = connection.execute(
+    of_worker = (
         select(*_ENDING, tasks.c.priority, tasks.c.attempts)
         .where(tasks.c.worker_id == worker_id, tasks.c.state == "running")
         .order_by(tasks.c.id)
         .limit(SLICE)
         .with_for_update()
-    ).all()
-    _close_attempts(connection, worker_id, [row.id for row in running])
+    )
+    _close_attempts(connection, worker_id, [row.id for row in connection.execute(of_worker)])
+    # Read once more: what was under way is charged now, and the tallies must say so.
+    running = connection.execute(of_worker).all()
     exhausted = [row for row in running if row.attempts >= max_attempts]
     again = [row for row in running if row.attempts < max_attempts]
     _end(connection, sweeper_id, exhausted, "failed", "attempts_exhausted", _EXHAUSTED)

@@ -51,6 +51,10 @@ def new_task(key: str | None = None, text: str = "the text", *, tier: str = "sma
     )
 
 
+def learn_nothing(_connection: Any, _spec_ids: set[str]) -> None:
+    """A claimer that has no use for specs."""
+
+
 def new_batch(key: str | None = None, *, streaming: bool = False) -> NewBatch:
     return NewBatch(id=new_id(), key=key, label=None, tags=None, deadline=None, streaming=streaming)
 
@@ -123,7 +127,9 @@ class Installation:
         self.store.write(lambda c: submission.abort(c, batch_id))
 
     def cancel(self, batch_id: str) -> None:
-        self.store.write(lambda c: c.execute(update(batches).where(batches.c.id == batch_id).values(cancelled_at=now())))
+        self.store.write(
+            lambda c: c.execute(update(batches).where(batches.c.id == batch_id).values(cancelled_at=now()))
+        )
 
     def worker(self, tier: str = "small") -> str:
         id_ = new_id()
@@ -136,7 +142,9 @@ class Installation:
 
     def claim(self, worker_id: str, ids: Sequence[str], tier: str = "small", reserved: int | None = RESERVED) -> Claims:
         return self.store.write(
-            lambda c: claims.claim(c, worker_id, tier, ids, lambda task: new_attempt(task, reserved=reserved))
+            lambda c: claims.claim(
+                c, worker_id, tier, ids, learn_nothing, lambda task: new_attempt(task, reserved=reserved)
+            )
         )
 
     def claim_one(self, worker_id: str, id_: str, tier: str = "small", reserved: int | None = RESERVED) -> Taken:

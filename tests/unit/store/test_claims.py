@@ -13,7 +13,7 @@ from tierq_shared.ids import new_id
 from tierq_shared.store import claims, leases
 from tierq_shared.store.clock import now
 from tierq_shared.store.tables import attempts, tasks, workers
-from unit.store.installation import SUCCEEDED, Installation, new_attempt, new_task, step
+from unit.store.installation import SUCCEEDED, Installation, learn_nothing, new_attempt, new_task, step
 
 
 def test_a_claim_takes_a_task_and_writes_its_attempt_ahead(here: Installation) -> None:
@@ -50,7 +50,7 @@ def test_what_the_chooser_declines_stays_queued_as_it_was(here: Installation) ->
     (id_,) = here.ids(here.submit([new_task()]))
     before = here.task(id_)
     worker = here.worker()
-    found = here.store.write(lambda c: claims.claim(c, worker, "small", [id_], lambda _: None))
+    found = here.store.write(lambda c: claims.claim(c, worker, "small", [id_], learn_nothing, lambda _: None))
     assert (found.taken, found.left) == ([], [id_])
     assert here.task(id_) == before
     assert here.count(attempts) == 0
@@ -98,7 +98,7 @@ def test_a_claim_that_outlasts_its_lease_leaves_no_task_running_without_a_worker
     with ThreadPoolExecutor(1) as pool:
         with here.store.engine.begin() as connection:
             claims.check_lease(connection, worker)
-            claims.claim(connection, worker, "small", [id_], new_attempt)
+            claims.claim(connection, worker, "small", [id_], learn_nothing, new_attempt)
             here.kill(worker)
             settled = pool.submit(here.settle, worker)
             _blocked_or_done(here, settled)

@@ -182,7 +182,8 @@ def test_tallies_are_exact_over_workers_tiers_and_states(here: Installation) -> 
         here.commit(worker, step(here.claim_one(worker, id_, tier), end, cost=number))
         expected[tier, end.state] = expected.get((tier, end.state), 0) + 1
     tiers = here.progress(batch).tiers
-    found = {(name, state): getattr(tier, state) for name, tier in tiers.items() for state in dict.fromkeys(e.state for e in ends)}
+    states = dict.fromkeys(end.state for end in ends)
+    found = {(name, state): getattr(tier, state) for name, tier in tiers.items() for state in states}
     assert {place: count for place, count in found.items() if count} == expected
     assert sum(tier.cost_nusd for tier in tiers.values()) == sum(range(12))
 

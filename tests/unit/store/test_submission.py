@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from tierq import Classify
-from tierq import submitting
+from tierq import Classify, submitting
 from tierq.outputs import Decoder
 from tierq.submitting import BatchOptions, Submitter
 from tierq_shared.errors import BatchAborted, InvalidTask, KeyConflict, TierQError
@@ -142,7 +141,7 @@ def test_a_silent_producers_open_batch_reads_interrupted(here: Installation) -> 
     assert here.progress(batch).state == "open"
     here.set(batches, producer_seen_at=now(-61))
     assert here.progress(batch).state == "interrupted"
-    here.add(batch, [new_task("a")])
+    here.add(batch, [new_task("a")], fresh=False)
     assert here.progress(batch).state == "open"
 
 
@@ -257,6 +256,23 @@ def test_concurrent_submitters_of_one_batch_key_end_with_each_task_once(
     assert (progress.state, progress.total) == ("running", count)
     assert here.count(tasks) == count
     assert set(broker.published) == set(here.ids(batch))
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_a_submitter_that_is_overtaken_by_another_of_the_same_batch_goes_on(
+    here: Installation, small_slices: None, keyed: bool
+) -> None:
+    tasks_ = [TRIAGE(f"text {number}", key=f"key-{number}" if keyed else None) for number in range(12)]
+
+    def slow() -> Iterator[Any]:
+        for number, task in enumerate(tasks_):
+            if number == 8:
+                submit(here, tasks_, "b")
+            yield task
+
+    batch = submit(here, slow(), "b")
+    assert here.progress(batch).state == "running"
+    assert (here.count(tasks), here.count(batches)) == (12, 1)
 
 
 def test_concurrent_slices_of_the_same_keys_add_each_key_once(here: Installation) -> None:

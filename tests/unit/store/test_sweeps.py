@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -214,7 +215,9 @@ def test_a_cancelled_batch_is_settled_in_slices(here: Installation, monkeypatch:
     here.cancel(batch)
     assert here.read(sweeps.cancelled_batches) == [(batch, "running")]
     seen: list[int] = []
-    while found := here.store.write(lambda c: sweeps.cancel_tasks(c, worker, batch, max(seen, default=-1))):
+    while found := here.store.write(
+        partial(sweeps.cancel_tasks, sweeper_id=worker, batch_id=batch, after_position=max(seen, default=-1))
+    ):
         assert len(found) <= 2
         seen += [position for _, position in found]
     assert seen == [0, 2, 3, 4]

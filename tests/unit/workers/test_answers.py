@@ -64,7 +64,7 @@ def test_a_fence_and_thoughts_before_the_answer_are_taken_off(text: str) -> None
     assert output(CLASSIFY, text) == "bug"
 
 
-@pytest.mark.parametrize("text", ["", "no", '{"label":', '{"label":"bug"} and more', '{"label":NaN}', '"\ud800"'])
+@pytest.mark.parametrize("text", ["", "no", '{"label":', '{"label":"bug"} and more', '{"label":NaN}'])
 def test_what_is_no_json_is_said(text: str) -> None:
     assert "no valid JSON" in problem(CLASSIFY, text)
 

@@ -50,7 +50,12 @@ class Bench:
         self.chain = Chain(
             [MINI, HAIKU, FLASH],
             self.rests,
-            **{"spill_after_s": 60.0, "max_attempts": 10, "windows": {"mini": 100, "haiku": 50, "flash": 200}, **options},
+            **{
+                "spill_after_s": 60.0,
+                "max_attempts": 10,
+                "windows": {"mini": 100, "haiku": 50, "flash": 200},
+                **options,
+            },
         )
 
 

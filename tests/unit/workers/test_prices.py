@@ -40,9 +40,7 @@ def test_listed_models_are_priced_and_say_by_which_list(provider: str, model: st
     assert rates.version.startswith("genai-prices ")
 
 
-@pytest.mark.parametrize(
-    ("provider", "model"), [("openai", "no-such-model-1"), ("openai-compatible", "gpt-4o-mini")]
-)
+@pytest.mark.parametrize(("provider", "model"), [("openai", "no-such-model-1"), ("openai-compatible", "gpt-4o-mini")])
 def test_an_unknown_price_is_none_and_never_zero(provider: str, model: str) -> None:
     fields = {"base_url": "http://localhost"} if provider == "openai-compatible" else {}
     prices, one = PriceList(), deployment(provider, model, **fields)

@@ -13,7 +13,11 @@ from tierq_workers.progress import Delivery, summary
     [
         ({"succeeded": 48, "failed": 2}, 0, "48 succeeded · 2 failed"),
         ({}, 0, "0 succeeded · 0 failed"),
-        ({"succeeded": 1, "escalated": 2, "queued again": 3}, 0, "1 succeeded · 0 failed · 2 escalated · 3 queued again"),
+        (
+            {"succeeded": 1, "escalated": 2, "queued again": 3},
+            0,
+            "1 succeeded · 0 failed · 2 escalated · 3 queued again",
+        ),
         ({"succeeded": 1}, 4, "1 succeeded · 0 failed · 4 handed back"),
     ],
 )

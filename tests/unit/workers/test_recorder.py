@@ -23,7 +23,7 @@ from tierq_shared.store.tables import attempts, chunks, payloads, tasks, workers
 from tierq_workers import recorder as recording
 from tierq_workers.admission import Admission
 from tierq_workers.recorder import Group, Recorder, Result
-from unit.store.installation import FAILED, SUCCEEDED, Installation, new_attempt, new_task, opened, step
+from unit.store.installation import FAILED, SUCCEEDED, Installation, learn_nothing, new_attempt, new_task, opened, step
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +61,7 @@ class Desk:
             self.executor,
             "small",
             worker_id=lambda: self.worker,
+            learn=learn_nothing,
             choose=new_attempt,
             on_commit=lambda group, result: self.commits.append((group, result)),
             on_lease_lost=self._replace,
@@ -102,7 +103,7 @@ async def desk(here: Installation, slots: int = 100) -> AsyncIterator[Desk]:
 
 async def until(condition: Callable[[], Any]) -> None:
     async with asyncio.timeout(10):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # what is waited for is in the store, where no event is set
             await asyncio.sleep(0.005)
 
 
@@ -130,7 +131,6 @@ async def test_a_received_chunk_is_claimed_and_its_row_forgotten(here: Installat
         await until(lambda: one.commits)
     assert sorted(one.claimed) == sorted(here.ids(batch))
     assert here.count(chunks) == 0
-    assert len(one.commits[0][1].specs) == 1
 
 
 async def test_a_chunk_without_free_slots_is_noted_as_received(here: Installation) -> None:
@@ -309,9 +309,7 @@ async def test_a_swept_workers_answers_survive_a_broken_commit(here: Installatio
     assert (attempt.outcome, attempt.cost_nusd) == ("succeeded", 33)
 
 
-async def test_a_store_that_is_away_for_long_loses_nothing(
-    here: Installation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_store_that_is_away_for_long_loses_nothing(here: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     async with desk(here) as one:
         (taken,) = running(here, one.worker, 1)
         write, failures = here.store.write, iter(range(20))
