@@ -17,7 +17,7 @@ demo: install
 	$(BIN)/tierq demo
 
 test: install
-	$(BIN)/python -m pytest -n 3 --dist loadgroup
+	$(BIN)/python -m pytest -n 3
 
 lint: install
 	$(BIN)/ruff check .

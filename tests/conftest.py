@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from support.servers import Simulator, Site, amqp_url, fresh_postgres, fresh_redis, fresh_simulator, purge
+from support.servers import (
+    Simulator,
+    Site,
+    alone_with,
+    amqp_url,
+    fresh_postgres,
+    fresh_redis,
+    fresh_simulator,
+    purge,
+)
 from tierq_shared.store import schema
 from tierq_shared.store.connection import Store
 
@@ -78,6 +87,7 @@ def site_on(tmp_path: Path, simulator: Simulator) -> Iterator[SiteMaker]:
                 if found is None:
                     pytest.skip("no RabbitMQ answers: set TIERQ_TEST_AMQP_URL")
                 broker_url = found
+                stack.enter_context(alone_with("rabbitmq"))
                 purge(found, ["tierq.small", "tierq.medium", "tierq.large"])
             config = tmp_path / "tierq.toml"
             config.write_text(

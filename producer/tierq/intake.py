@@ -49,8 +49,9 @@ class Intake:
     def _prepare(self, task: Task[Any]) -> NewTask:
         options = task.options
         input_json = task.input_json
-        digest = hashlib.sha256(task.content.id.encode() + input_json.encode()).hexdigest()[:32]
-        decision = self._policy.decide(task, len(input_json))
+        encoded = input_json.encode()
+        digest = hashlib.sha256(task.content.id.encode() + encoded).hexdigest()[:32]
+        decision = self._policy.decide(task, len(encoded))
         if "require" in options:
             decision = self._meet(decision, dict(options["require"]), options.get("max_tier"))
         urgency = options.get("urgency", "standard")
@@ -62,7 +63,7 @@ class Intake:
             decision=decision,
             priority=options.get("priority", PRIORITY_BY_URGENCY[urgency]),
             urgency=urgency,
-            tags=orjson.dumps(options["tags"]).decode() if options.get("tags") else None,
+            tags=orjson.dumps(dict(options["tags"])).decode() if options.get("tags") else None,
             deadline=self._deadline_of(options.get("deadline")),
             constraints=_constraints(task),
         )

@@ -26,9 +26,8 @@ def text(value: object, field: str, *, max_bytes: int = MAX_INPUT_BYTES, empty: 
         raise InvalidTask("is empty: give some text, or leave the task out", field=field)
     if "\x00" in value:
         raise InvalidTask("holds a NUL character (\\x00): remove it", field=field)
-    # The length in characters bounds the length in bytes from below, so most texts need no encoding to be judged.
     try:
-        size = len(value) if value.isascii() else len(value.encode())
+        size = size_in_bytes(value)
     except UnicodeEncodeError as error:
         raise InvalidTask(
             f"holds a lone surrogate at character {error.start}: no valid Unicode text; decode the source as UTF-8",
@@ -37,6 +36,11 @@ def text(value: object, field: str, *, max_bytes: int = MAX_INPUT_BYTES, empty: 
     if size > max_bytes:
         raise InvalidTask(f"is {size:,} bytes; the limit is {max_bytes:,}: split or shorten it", field=field)
     return value
+
+
+def size_in_bytes(value: str) -> int:
+    """The length of a text as UTF-8. Most texts are ASCII, and need no encoding to be judged."""
+    return len(value) if value.isascii() else len(value.encode())
 
 
 def optional_text(value: object, field: str, *, max_bytes: int = MAX_INPUT_BYTES) -> str | None:

@@ -10,7 +10,8 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 from pydantic import SecretStr, ValidationError
 
@@ -20,6 +21,10 @@ from tierq_shared.errors import ConfigurationError
 from tierq_shared.settings import Settings
 
 FILE_NAME = "tierq.toml"
+
+MAX_SOCKET_BYTES = 107
+"""The longest path that a Unix socket can have on Linux."""
+_SOCKET = "redis.sock"
 
 URL_VARIABLES = {
     "database_url": "TIERQ_DATABASE_URL",
@@ -49,13 +54,16 @@ class EmbeddedPaths:
 
     @property
     def runtime(self) -> Path:
-        """A short folder for the Unix socket, whose path may not be longer than 107 bytes."""
-        digest = hashlib.sha256(str(self.root).encode()).hexdigest()[:12]
-        return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"tierq-{os.getuid()}-{digest}"
+        """A short folder for the Unix socket; `/tmp` holds it where the usual place's path is too long."""
+        digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
+        name = f"tierq-{os.getuid()}-{digest}"
+        usual = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / name
+        fits = len(os.fsencode(usual / _SOCKET)) <= MAX_SOCKET_BYTES
+        return usual if fits else Path("/tmp", name)  # noqa: S108 - the folder is made 0700 and checked to be ours
 
     @property
     def socket(self) -> Path:
-        return self.runtime / "redis.sock"
+        return self.runtime / _SOCKET
 
     def urls(self) -> dict[str, str]:
         return {
@@ -158,7 +166,7 @@ def _findings(error: ValidationError, text: str, path: Path | None) -> list[str]
     for item in error.errors(include_url=False, include_input=False):
         message = item["msg"].removeprefix("Value error, ")
         place = [str(part) for part in item["loc"]]
-        if not place and (match := re.match(r"([\w.-]+): (.*)", message, re.DOTALL)):
+        if not place and (match := re.match(r"(.+?): (.*)", message, re.DOTALL)):
             place, message = match[1].split("."), match[2]
         if item["type"] == "extra_forbidden":
             message = f"there is no such key{did_you_mean(place[-1], _fields_at(place[:-1]))}"
@@ -169,44 +177,48 @@ def _findings(error: ValidationError, text: str, path: Path | None) -> list[str]
 
 def _fields_at(place: list[str]) -> list[str]:
     """The keys that exist where an unknown one was found."""
-    from tierq_shared.policy import PolicyRule
-    from tierq_shared.settings import FlowerSettings, Tier, WorkerSettings
+    table: Any = Settings
+    for key in place:
+        table = _under(table, key)
+    ours = {Settings: "path", Deployment: "name"}
+    return [name for name in table.model_fields if name != ours.get(table)]
 
-    tables: dict[str, Any] = {
-        "tiers": Tier,
-        "deployments": Deployment,
-        "policy": PolicyRule,
-        "worker": WorkerSettings,
-        "flower": FlowerSettings,
-    }
-    model = tables.get(place[0], Settings) if place else Settings
-    return [name for name in model.model_fields if name not in ("path", "name")]
+
+def _under(table: Any, key: str) -> Any:
+    """The type of what stands under a key: a field of a table, or an entry of a list or mapping of tables."""
+    type_ = table.model_fields[key].annotation if hasattr(table, "model_fields") else get_args(table)[-1]
+    tables = [one for one in get_args(type_) if hasattr(one, "model_fields")]
+    return tables[0] if isinstance(type_, UnionType) else type_
 
 
 def line_of(text: str, place: list[str]) -> int:
     """The line of a key: its table's header first, then the key below it. tomllib keeps no positions."""
     lines = text.splitlines()
     row = _header_line(lines, place)
-    for number in range(row, len(lines)):
-        if re.match(rf"\s*\"?{re.escape(place[-1])}\"?\s*=", lines[number]):
-            return number + 1
-        if number > row and re.match(r"\s*\[", lines[number]):
-            break
+    end = next((number for number in range(row, len(lines)) if re.match(r"\s*\[", lines[number])), len(lines))
+    for key in reversed(place):  # where the key stands in an inline table, the line is that table's
+        for number in range(row, end):
+            if re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", lines[number]):
+                return number + 1
     return max(row, 1)
 
 
 def _header_line(lines: list[str], place: list[str]) -> int:
     """How many lines there are up to and with the longest table header that names the place; 0 for the top level."""
-    if len(place) > 1 and place[1].isdigit():
-        headers = [number for number, line in enumerate(lines, 1) if re.match(rf"\s*\[\[\s*{place[0]}\s*\]\]", line)]
+    headers = [number for number, line in enumerate(lines, 1) if re.match(rf"\s*\[\[\s*{place[0]}\s*\]\]", line)]
+    if headers and len(place) > 1 and place[1].isdigit():
         return headers[int(place[1])] if int(place[1]) < len(headers) else 0
     for length in range(len(place), 0, -1):
         wanted = ".".join(place[:length])
         for number, line in enumerate(lines, 1):
-            if re.fullmatch(rf"\s*\[\s*{re.escape(wanted)}\s*\]\s*(#.*)?", line.replace('"', "")):
+            if re.fullmatch(rf"\s*\[\s*{re.escape(wanted)}\s*\]\s*(#.*)?", _unquoted(line)):
                 return number
     # A table that is there through its own tables or as a list only, such as `tier` in `[tier.small]`.
     for number, line in enumerate(lines, 1):
-        if re.match(rf"\s*\[+\s*{re.escape(place[0])}\s*[.\]]", line.replace('"', "")):
+        if re.match(rf"\s*\[+\s*{re.escape(place[0])}\s*[.\]]", _unquoted(line)):
             return number
     return 0
+
+
+def _unquoted(line: str) -> str:
+    return line.replace('"', "").replace("'", "")

@@ -43,7 +43,8 @@ class Deployment(BaseModel):
     region: str | None = None
     params: dict[str, Any] = Field(default_factory=dict)
     """Sent as they are in the provider's request body, such as `reasoning_effort` or `temperature`."""
-    headers: dict[str, str] = Field(default_factory=dict)
+    headers: dict[str, str] = Field(default_factory=dict, repr=False)
+    """Sent with the request. A value may hold a secret, so none is ever shown."""
     api_version: str | None = None
     """Anthropic: the `anthropic-version` header. Gemini: the path's version, `v1` by default."""
     structured_output: Literal["native", "prompt"] = "native"

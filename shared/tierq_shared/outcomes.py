@@ -42,12 +42,14 @@ class ErrorClass(StrEnum):
 
 
 class AttemptOutcome(StrEnum):
-    """How an attempt stands in the ledger: one of the error classes, or one of these three."""
+    """How an attempt stands in the ledger: one of the error classes, or one of these four."""
 
     STARTED = "started"
     SUCCEEDED = "succeeded"
     UNKNOWN = "unknown"
     """Sent, and no answer came: the provider may have served and charged it, so it stays charged at its worst case."""
+    CANCELLED = "cancelled"
+    """Written ahead, and never sent: nothing was charged."""
 
 
 @dataclass(frozen=True, slots=True)

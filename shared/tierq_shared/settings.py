@@ -94,10 +94,9 @@ class Settings(Table):
     @classmethod
     def _name_deployments(cls, values: Any) -> Any:
         deployments = values.get("deployments")
-        for name, table in deployments.items() if isinstance(deployments, dict) else ():
-            if isinstance(table, dict):
-                table["name"] = name
-        return values
+        if not isinstance(deployments, dict):
+            return values
+        return {**values, "deployments": {name: _named(name, table) for name, table in deployments.items()}}
 
     @model_validator(mode="after")
     def _check_names(self) -> Settings:
@@ -136,6 +135,15 @@ class Settings(Table):
     def serves(self, tier: str, require: dict[str, str]) -> bool:
         """Whether some deployment of the tier has all that a task requires."""
         return any(meets(deployment, require) for deployment in self.chain(tier))
+
+
+def _named(name: str, table: Any) -> Any:
+    """A deployment's table with the name that its header gives it, which is the only one it has."""
+    if not isinstance(table, dict):
+        return table
+    if "name" in table:
+        raise ValueError(f"deployments.{name}.name: there is no such key: the name is the one in [deployments.{name}]")
+    return {**table, "name": name}
 
 
 _SAMPLING = ("temperature", "top_p", "top_k")

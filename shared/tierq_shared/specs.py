@@ -72,20 +72,31 @@ def check_name(name: object) -> str:
 def check_labels(labels: object) -> dict[str, str | None]:
     """Labels as a list, or as a mapping of label to description."""
     if isinstance(labels, Mapping):
-        described = {label: checks.optional_text(text, "labels") for label, text in labels.items()}
+        described = {_check_label(label): checks.optional_text(text, "labels") for label, text in labels.items()}
     elif isinstance(labels, Sequence) and not isinstance(labels, str | bytes):
-        described = dict.fromkeys(labels)
+        described = dict.fromkeys(_check_label(label) for label in labels)
         if len(described) < len(labels):
             twice = next(label for label in labels if list(labels).count(label) > 1)
-            raise InvalidTask(f"label {twice!r} is given twice", field="labels")
+            raise InvalidTask(f"label {str.__str__(twice)!r} is given twice", field="labels")
     else:
         raise InvalidTask("must be a list of labels or a mapping of label to description", field="labels")
-    for label in described:
-        if len(checks.text(label, "labels")) > checks.MAX_TAG_CHARS:
-            raise InvalidTask(f"label {label[:40]!r}… is longer than {checks.MAX_TAG_CHARS} characters", field="labels")
     if not 2 <= len(described) <= MAX_LABELS:
         raise InvalidTask(f"{len(described)} labels; give 2 to {MAX_LABELS}", field="labels")
     return described
+
+
+def _check_label(label: object) -> str:
+    """A label as plain text: an enum's members are taken by their text, since JSON takes no enum as a key."""
+    plain = str.__str__(checks.text(label, "labels"))
+    if len(plain) > checks.MAX_TAG_CHARS:
+        raise InvalidTask(f"label {plain[:40]!r}… is longer than {checks.MAX_TAG_CHARS} characters", field="labels")
+    return plain
+
+
+def check_multi(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidTask(f"must be True or False, not {type(value).__name__}", field="multi")
+    return value
 
 
 def check_examples(examples: object) -> tuple[dict[str, Any], ...]:
@@ -98,7 +109,18 @@ def check_examples(examples: object) -> tuple[dict[str, Any], ...]:
         if not isinstance(example, Mapping) or set(example) != {"input", "output"}:
             raise InvalidTask(f'example {index} must be {{"input": …, "output": …}}', field="examples")
         checks.text(example["input"], "examples")
-    return tuple({"input": example["input"], "output": example["output"]} for example in examples)
+    return tuple(
+        {"input": example["input"], "output": _as_json(example["output"], index)}
+        for index, example in enumerate(examples)
+    )
+
+
+def _as_json(output: object, index: int) -> Any:
+    """An example's output as the prompt will hold it: what is checked is what the model is shown."""
+    try:
+        return orjson.loads(orjson.dumps(output))
+    except TypeError as error:
+        raise InvalidTask(f"example {index}: its output cannot be written as JSON: {error}", field="examples") from None
 
 
 def check_max_output_tokens(value: object) -> int | None:

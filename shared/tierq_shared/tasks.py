@@ -17,7 +17,15 @@ from tierq_shared.errors import InvalidTask
 from tierq_shared.options import SpecOptions, TaskOptions, check_options
 from tierq_shared.prompts import example_answer, output_schema
 from tierq_shared.schemas import check_schema
-from tierq_shared.specs import SpecBody, TaskType, check_examples, check_labels, check_max_output_tokens, check_name
+from tierq_shared.specs import (
+    SpecBody,
+    TaskType,
+    check_examples,
+    check_labels,
+    check_max_output_tokens,
+    check_multi,
+    check_name,
+)
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -281,7 +289,7 @@ def _content(
             rest.pop("instructions", None), "instructions", max_bytes=checks.MAX_INSTRUCTIONS_BYTES
         ),
         labels=labels,
-        multi=multi,
+        multi=check_multi(multi),
         schema=schema,
         examples=check_examples(rest.pop("examples", ())),
         max_output_tokens=check_max_output_tokens(rest.pop("max_output_tokens", None)),
@@ -309,21 +317,33 @@ def _schema_of(schema: type[BaseModel] | Mapping[str, Any]) -> tuple[dict[str, A
 
 
 def _answer_input(question: str, passages: Passages) -> dict[str, Any]:
-    listed = list(passages.items()) if isinstance(passages, Mapping) else [_passage(one) for one in passages]
+    listed = [_passage(id_, text) for id_, text in _listed(passages)]
     if not 1 <= len(listed) <= MAX_PASSAGES:
         raise InvalidTask(f"{len(listed)} passages; give 1 to {MAX_PASSAGES}", field="passages")
-    if len({id_ for id_, _ in listed}) < len(listed):
+    if len({passage["id"] for passage in listed}) < len(listed):
         raise InvalidTask("two passages have the same id", field="passages")
-    for id_, text in listed:
-        if len(checks.text(id_, "passages")) > checks.MAX_TAG_CHARS:
-            raise InvalidTask(f"a passage's id is longer than {checks.MAX_TAG_CHARS} characters", field="passages")
-        checks.text(text, "passages")
-    if sum(len(text) for _, text in listed) > checks.MAX_INPUT_BYTES:
+    if sum(checks.size_in_bytes(passage["text"]) for passage in listed) > checks.MAX_INPUT_BYTES:
         raise InvalidTask(f"are more than {checks.MAX_INPUT_BYTES:,} bytes together: give fewer", field="passages")
-    return {"question": checks.text(question, "question"), "passages": [{"id": i, "text": t} for i, t in listed]}
+    return {"question": checks.text(question, "question"), "passages": listed}
 
 
-def _passage(passage: object) -> tuple[str, str]:
+def _listed(passages: object) -> Iterable[tuple[object, object]]:
+    """Passages as pairs of id and text, whichever way they were given."""
+    if isinstance(passages, Mapping):
+        return passages.items()
+    if not isinstance(passages, Iterable):
+        raise InvalidTask('must be a mapping of id to text, or a list of {"id": …, "text": …}', field="passages")
+    return [_pair(passage) for passage in passages]
+
+
+def _pair(passage: object) -> tuple[object, object]:
     if not isinstance(passage, Mapping) or set(passage) != {"id", "text"}:
         raise InvalidTask('each must be {"id": …, "text": …}', field="passages")
     return passage["id"], passage["text"]
+
+
+def _passage(id_: object, text: object) -> dict[str, str]:
+    checked = {"id": checks.text(id_, "passages"), "text": checks.text(text, "passages")}
+    if len(checked["id"]) > checks.MAX_TAG_CHARS:
+        raise InvalidTask(f"a passage's id is longer than {checks.MAX_TAG_CHARS} characters", field="passages")
+    return checked

@@ -31,9 +31,8 @@ def tickets(count: int) -> list[object]:
     [
         ("sqlite", "redis"),
         ("postgresql", "redis"),
-        # RabbitMQ's queues are shared by all tests of this machine: one test at a time.
-        pytest.param("postgresql", "rabbitmq", marks=pytest.mark.xdist_group("rabbitmq")),
-        pytest.param("sqlite", "rabbitmq", marks=pytest.mark.xdist_group("rabbitmq")),
+        ("postgresql", "rabbitmq"),
+        ("sqlite", "rabbitmq"),
     ],
 )
 def test_a_batch_runs_end_to_end(site_on: SiteMaker, database: str, broker: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -93,6 +94,14 @@ def amqp_url() -> str | None:
             connection.connect()
             return url
     return None
+
+
+@contextlib.contextmanager
+def alone_with(server: str) -> Iterator[None]:
+    """One test at a time with a server that all tests of this machine share, whichever process they run in."""
+    with Path(f"/tmp/tierq-test-{server}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def purge(url: str, queues: list[str]) -> None:

@@ -37,6 +37,7 @@ class Kind:
     def __init__(self, spec: SpecBody) -> None:
         self.spec = spec
         self.template = PromptTemplate(spec)
+        self.system_bytes = len(self.template.system.encode())
         self._validator = jsonschema_rs.validator_for(self.template.schema) if self.template.schema else None
 
     def check(self, text: str, task_input: dict[str, Any]) -> str | Problem:

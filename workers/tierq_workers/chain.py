@@ -111,7 +111,8 @@ class Chain:
             case ErrorClass.REFUSED if not self._refusal_failover:
                 return Fail("refused", error.message)
             case ErrorClass.TOO_LONG:
-                return self._larger(failed, trail) or Escalate("too_long", error.message)
+                larger = self._larger(failed, trail) if trail.attempts < self._max_attempts else None
+                return larger or Escalate("too_long", error.message)
             case ErrorClass.INVALID_OUTPUT:
                 return self._correct(failed, error, trail)
             case ErrorClass.RATE_LIMITED:
@@ -160,7 +161,8 @@ class Chain:
         window = self._windows.get(failed.name) or 0
         for deployment in self._deployments:
             larger = (self._windows.get(deployment.name) or 0) > window
-            if larger and deployment.name not in trail.passed and meets(deployment, trail.require):
+            free = deployment.name not in trail.passed and self._rests.of(deployment.name) is None
+            if larger and free and meets(deployment, trail.require):
                 return Call(deployment)
         return None
 

@@ -180,12 +180,14 @@ class Engine:
             self._start(task, attempt)
         if result.committed.chunks:
             self._publish(result.committed.chunks)
-        ended = []
+        ended = [(task.batch_id, task.position) for task, _ in result.claims.refused]
         for step, counted in zip(group.steps, result.committed.counted, strict=True):
-            if not isinstance(step.next, NewAttempt):
-                self._progress.ended(step.task_id, _fate(step, counted=counted))
-                if isinstance(step.next, Ended):
-                    ended.append((step.batch_id, step.position))
+            if isinstance(step.next, NewAttempt) and counted:
+                continue
+            self._progress.ended(step.task_id, _fate(step, counted=counted))
+            # A batch that was cancelled ends tasks which were to be called again.
+            if isinstance(step.next, Ended | NewAttempt):
+                ended.append((step.batch_id, step.position))
         if ended:
             self._chores.submit(self._announcer.announce, ended)
 
@@ -207,7 +209,8 @@ class Engine:
             # A bug in an adapter or in the engine must cost one task, not the worker; the message stays out of the row.
             log.exception("task %s failed inside the worker", run.task.id)
             step = run.broken(type(error).__name__)
-        self._recorder.add(step)
+        if step is not None:
+            self._recorder.add(step)
 
     def _ended(self, running: asyncio.Task[None]) -> None:
         self._runs.pop(running, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -21,7 +22,7 @@ from tierq_shared.policy import Policy
 from tierq_shared.prompts import MAX_QUOTED_ANSWER, Prompt
 from tierq_shared.settings import Settings
 from tierq_shared.specs import SpecBody
-from tierq_shared.store.claims import ClaimedTask, NewAttempt, read_specs
+from tierq_shared.store.claims import ClaimedTask, NewAttempt, Refusal, read_specs
 from tierq_shared.store.outcomes import AttemptResult, Ended, Requeued, Step
 from tierq_workers.answers import Kind, Problem
 from tierq_workers.chain import Call, Chain, Escalate, Fail, NextStep, Trail, Wait
@@ -85,15 +86,16 @@ class TierRuntime:
             for spec_id, content in read_specs(connection, unknown).items():
                 self.kinds[spec_id] = Kind(SpecBody.from_json(content))
 
-    def first_attempt(self, task: ClaimedTask) -> NewAttempt | None:
-        """The attempt that a claim writes ahead; None where the task has to wait."""
+    def first_attempt(self, task: ClaimedTask) -> NewAttempt | Refusal | None:
+        """The attempt that a claim writes ahead; None where the task has to wait, a refusal where nobody may run it."""
         step = self.chain.first(trail_of(task))
-        return self.attempt(task, step, task.attempts + 1) if isinstance(step, Call) else None
+        if isinstance(step, Fail):
+            return Refusal(step.code, step.message)
+        return self.attempt(task, self.kinds[task.spec_id], step, task.attempts + 1) if isinstance(step, Call) else None
 
-    def attempt(self, task: ClaimedTask, call: Call, ordinal: int) -> NewAttempt:
+    def attempt(self, task: ClaimedTask, kind: Kind, call: Call, ordinal: int) -> NewAttempt:
         deployment = call.deployment
-        kind = self.kinds[task.spec_id]
-        asked = len(task.input_json) + len(kind.template.system) + (MAX_QUOTED_ANSWER if call.reask else 0)
+        asked = len(task.input_json.encode()) + kind.system_bytes + (MAX_QUOTED_ANSWER if call.reask else 0)
         input_tokens = asked // _RESERVE_BYTES_PER_TOKEN + _RESERVE_FRAME_TOKENS
         rates = self._prices.rates(deployment, input_tokens=input_tokens)
         output_tokens = kind.spec.max_output_tokens or deployment.max_output_tokens
@@ -145,24 +147,40 @@ class TaskRun:
         self._prompt: Prompt | None = None
         self._began = 0.0
 
-    async def run(self) -> Step:
-        """The last step of this claim, which its caller records. Steps in between are recorded on the way."""
+    async def run(self) -> Step | None:
+        """The last step of this claim, which its caller records; None where it is another's by now.
+
+        Steps in between are recorded on the way.
+        """
         while True:
             step = await self._make_attempt()
             if not isinstance(step.next, NewAttempt):
                 return step
-            if not await self._record(step):
-                return step
-            self._attempt = step.next
+            if not await self._took_over(step, step.next):
+                return None
             self._trail.attempts += 1
+
+    async def _took_over(self, step: Step, following: NewAttempt) -> bool:
+        """Records a step; whether its further attempt is this run's to make. Cancelling waits for the commit."""
+        recording = asyncio.ensure_future(self._record(step))
+        try:
+            counted = await asyncio.shield(recording)
+        except asyncio.CancelledError:
+            if await recording:
+                self._attempt, self._began = following, 0.0
+            raise
+        if counted:
+            self._attempt, self._began = following, 0.0
+        return counted
 
     def given_up(self, why: str) -> Step:
         """The step for a call that this worker broke off itself: what the provider did of it is unknown."""
+        was_sent = bool(self._began)
         result = AttemptResult(
             id=self._attempt.id,
-            outcome=AttemptOutcome.UNKNOWN,
+            outcome=AttemptOutcome.UNKNOWN if was_sent else AttemptOutcome.CANCELLED,
             latency_ms=self._elapsed_ms(),
-            cost_nusd=self._attempt.reserved_nusd,
+            cost_nusd=self._attempt.reserved_nusd if was_sent else 0,
             error=why,
         )
         self._charge(result.cost_nusd)
@@ -195,7 +213,9 @@ class TaskRun:
         adapter = adapter_for(deployment.provider)
         request = adapter.request(self._prompt, deployment, key=key, attempt_id=self._attempt.id)
         self._began = time.monotonic()
-        answer = await self._runtime.transport.send(request, timeout_s=self._timeout_s(deployment))
+        answer = await self._runtime.transport.send(
+            request, timeout_s=self._timeout_s(deployment), total_s=self._left_s()
+        )
         return answer if isinstance(answer, ProviderError) else adapter.parse(answer)
 
     def _timeout_s(self, deployment: Deployment) -> float:
@@ -258,7 +278,7 @@ class TaskRun:
             case Call():
                 if not step.reask:
                     self._prompt = None
-                return self._runtime.attempt(self.task, step, self._attempt.ordinal + 1)
+                return self._runtime.attempt(self.task, self._kind, step, self._attempt.ordinal + 1)
             case Wait():
                 return Requeued(self.task.tier, after_s=max(0.05, step.seconds))
             case Escalate():

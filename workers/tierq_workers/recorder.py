@@ -18,6 +18,7 @@ from tierq_shared.store.claims import Chooser, Claims, Learner, LeaseLost, NewAt
 from tierq_shared.store.connection import Store
 from tierq_shared.store.outcomes import Committed, Ended, Step
 from tierq_shared.store.submission import forget_chunks, mark_published
+from tierq_shared.store.sweeps import end_tasks
 from tierq_shared.store.tables import attempts
 from tierq_workers.admission import Admission, Draw
 
@@ -201,6 +202,10 @@ class Recorder:
         if group.draw.entries:
             claiming.check_lease(connection, worker_id)
             claims = claiming.claim(connection, worker_id, self._tier, group.draw.ids, self._learn, self._choose)
+            for task, refusal in claims.refused:
+                end_tasks(connection, worker_id, [task], "failed", refusal.code, refusal.message)
+            if claims.refused:
+                outcomes.finish_batches(connection, {task.batch_id for task, _ in claims.refused})
         self._write_chunks(connection, worker_id, group, claims)
         group.result = Result(claims, committed)
         return group.result
@@ -229,8 +234,11 @@ class Recorder:
         written += [step.next.id for step in group.steps if isinstance(step.next, NewAttempt)]
         if written:
             return bool(claiming.committed_attempts(connection, written))
-        answered = [step.result.id for step in group.steps if step.result is not None]
-        open_ = select(attempts.c.id).where(attempts.c.id.in_(answered), attempts.c.outcome == "started")
+        answers = [step.result for step in group.steps if step.result is not None]
+        # A sweeper may have called them unknown meanwhile, so that word proves nothing where another was written.
+        answered = [answer.id for answer in answers if answer.outcome != "unknown"] or [answer.id for answer in answers]
+        not_yet = ("started", "unknown") if any(answer.outcome != "unknown" for answer in answers) else ("started",)
+        open_ = select(attempts.c.id).where(attempts.c.id.in_(answered), attempts.c.outcome.in_(not_yet))
         return bool(answered) and connection.execute(open_).first() is None
 
 

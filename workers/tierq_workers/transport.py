@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from functools import lru_cache
 from types import TracebackType
 from typing import Self
@@ -33,12 +34,17 @@ class Transport:
         self._max_bytes = max_response_bytes
         self._transport = AiohttpTransport(client=_session)
 
-    async def send(self, request: Request, *, timeout_s: float) -> Response | ProviderError:
-        """The answer, or why there is none. ``timeout_s``: seconds of silence after which the call is given up."""
+    async def send(
+        self, request: Request, *, timeout_s: float, total_s: float | None = None
+    ) -> Response | ProviderError:
+        """The answer, or why there is none.
+
+        ``timeout_s``: seconds of silence after which the call is given up; ``total_s``: of all of it.
+        """
         try:
             message = _message(request, timeout_s)
             await message.aread()
-            async with asyncio.timeout(timeout_s * _TOTAL_TIMEOUTS):
+            async with asyncio.timeout(min(timeout_s * _TOTAL_TIMEOUTS, total_s or math.inf)):
                 answer = await self._transport.handle_async_request(message)
                 return await self._read(answer)
         except TimeoutError:

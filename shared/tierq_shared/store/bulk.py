@@ -31,5 +31,11 @@ def _copy(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) 
     except driver.Error as error:
         # The same exceptions as SQLAlchemy's own statements raise, so that retries and callers see no difference.
         raise DBAPIError.instance(
-            statement, None, error, driver.Error, hide_parameters=True, dialect=connection.dialect
+            statement,
+            None,
+            error,
+            driver.Error,
+            hide_parameters=True,
+            connection_invalidated=driver.closed,
+            dialect=connection.dialect,
         ) from error

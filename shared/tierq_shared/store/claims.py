@@ -63,7 +63,16 @@ class NewAttempt:
 Learner = Callable[[Connection, set[str]], None]
 """Is given the ids of the specs that a claim meets, before any deployment is chosen."""
 
-Chooser = Callable[[ClaimedTask], NewAttempt | None]
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """No deployment of the tier may ever run this task."""
+
+    code: str
+    message: str
+
+
+Chooser = Callable[[ClaimedTask], NewAttempt | Refusal | None]
 """Chooses the first deployment for a task; None where it cannot be run now and stays queued."""
 
 
@@ -74,6 +83,7 @@ class Claims:
     taken: list[tuple[ClaimedTask, NewAttempt]]
     left: list[str]
     """Ids that are still queued: they could not be run now."""
+    refused: list[tuple[ClaimedTask, Refusal]] = field(default_factory=list)
 
 
 _CLAIM_ROWS = (
@@ -127,8 +137,11 @@ _TAKE = (
 _ALREADY = select(attempts.c.id).where(attempts.c.id.in_(bindparam("ids", expanding=True)))
 
 
-_LEASE_RUNS = select(workers.c.id).where(
-    workers.c.id == bindparam("worker"), workers.c.lease_until > now(), workers.c.stopped_at.is_(None)
+_LEASE_RUNS = (
+    select(workers.c.id)
+    .where(workers.c.id == bindparam("worker"), workers.c.lease_until > now(), workers.c.stopped_at.is_(None))
+    # Keeps the sweeper from settling this worker until the claim is committed; renewals go on beside it.
+    .with_for_update(read=True, key_share=True)
 )
 
 
@@ -146,18 +159,21 @@ def claim(
     learn(connection, {row.spec_id for row in rows})
     taken: list[tuple[ClaimedTask, NewAttempt]] = []
     left: list[str] = []
+    refused: list[tuple[ClaimedTask, Refusal]] = []
     for row in rows:
         task = _claimed(row)
         attempt = choose(task)
         if attempt is None:
             left.append(task.id)
+        elif isinstance(attempt, Refusal):
+            refused.append((task, attempt))
         else:
             taken.append((task, attempt))
     if taken:
         connection.execute(_TAKE, {"ids": [task.id for task, _ in taken], "claimant": worker_id})
         at = taken[0][0].claimed_at
         connection.execute(insert(attempts), [_attempt_row(attempt, worker_id, at) for _, attempt in taken])
-    return Claims(taken, left)
+    return Claims(taken, left, refused)
 
 
 def insert_attempts(connection: Connection, worker_id: str, new: Sequence[NewAttempt]) -> None:
@@ -184,7 +200,7 @@ def hand_back(connection: Connection, chunk_ids: Sequence[str], *, after_s: floa
         .values(
             received_at=None,
             worker_id=None,
-            published_at=None if after_s else now(),
+            published_at=None,
             not_before=now(after_s) if after_s else None,
         )
     )
@@ -203,10 +219,14 @@ def read_specs(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
 
 def ready_tasks(connection: Connection, tier: str) -> int:
     """How many tasks wait on a tier and could run now: the true backlog."""
-    statement = select(func.count()).where(
-        tasks.c.tier == tier, tasks.c.state == "queued", or_(tasks.c.not_before.is_(None), tasks.c.not_before <= now())
+    statement = select(func.count(tasks.c.id)).join_from(tasks, batches, batches.c.id == tasks.c.batch_id)
+    ready = statement.where(
+        tasks.c.tier == tier,
+        tasks.c.state == "queued",
+        or_(tasks.c.not_before.is_(None), tasks.c.not_before <= now()),
+        batches.c.cancelled_at.is_(None),
     )
-    return connection.execute(statement).scalar_one()
+    return connection.execute(ready).scalar_one()
 
 
 def _claimed(row: Any) -> ClaimedTask:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, func, insert, or_, select, update
@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from tierq_shared.ids import new_id
 from tierq_shared.money import Usage
+from tierq_shared.outcomes import TERMINAL
 from tierq_shared.queues import CHUNK_SIZE, Chunk
 from tierq_shared.store.claims import NewAttempt, insert_attempts
 from tierq_shared.store.clock import UtcDateTime, now
@@ -79,7 +80,15 @@ class Committed:
 
 
 _LOCK = (
-    select(tasks.c.id, tasks.c.epoch, tasks.c.state, batches.c.cancelled_at)
+    select(
+        tasks.c.id,
+        tasks.c.epoch,
+        tasks.c.state,
+        tasks.c.batch_id,
+        tasks.c.tier,
+        tasks.c.cost_nusd,
+        batches.c.cancelled_at,
+    )
     .join(batches, batches.c.id == tasks.c.batch_id)
     .where(tasks.c.id.in_(bindparam("ids", expanding=True)))
     .order_by(tasks.c.id)
@@ -143,7 +152,12 @@ def commit_steps(connection: Connection, worker_id: str, steps: Sequence[Step]) 
     locked = {row.id: row for row in connection.execute(_LOCK, {"ids": sorted({step.task_id for step in steps})})}
     own = [_is_own(step, locked.get(step.task_id)) for step in steps]
     _answer(connection, [step.result for step in steps if step.result is not None])
+    late = [step for step, is_own in zip(steps, own, strict=True) if not is_own and step.result is not None]
     counted = [step for step, is_own in zip(steps, own, strict=True) if is_own]
+    # An earlier claim's attempt may have got its true cost since this one began, so the ledger is asked again.
+    true_costs = _ledger_costs(connection, {step.task_id for step in counted if step.epoch > 1})
+    counted = [replace(step, cost_nusd=true_costs.get(step.task_id, step.cost_nusd)) for step in counted]
+    _correct_costs(connection, worker_id, [locked[step.task_id] for step in late if step.task_id in locked])
     going_on = [
         (step, step.next)
         for step in counted
@@ -340,9 +354,42 @@ def _insert_escalations(connection: Connection, escalated: Sequence[tuple[Step, 
     connection.execute(insert(decisions), rows)
 
 
+def _ledger_costs(connection: Connection, task_ids: set[str]) -> dict[str, int | None]:
+    """What tasks have cost by their attempts; None where any of those is unpriced."""
+    if not task_ids:
+        return {}
+    statement = select(attempts.c.task_id, _PRICED).where(attempts.c.task_id.in_(sorted(task_ids)))
+    return {row[0]: row[1] for row in connection.execute(statement.group_by(attempts.c.task_id))}
+
+
+def _correct_costs(connection: Connection, worker_id: str, late: Sequence[Any]) -> None:
+    """A late answer went into the ledger: its task's cost follows, and the tally's where the task has ended."""
+    if not late:
+        return
+    rows = {row.id: row for row in late}
+    true_costs = _ledger_costs(connection, set(rows))
+    recompute_costs(connection, sorted(rows))
+    corrections = [
+        {
+            "batch_id": row.batch_id,
+            "tier": row.tier,
+            "worker_id": worker_id,
+            **dict.fromkeys(_TALLIED, 0),
+            "cost_nusd": (true_costs[row.id] or 0) - (row.cost_nusd or 0),
+            "unpriced": (true_costs[row.id] is None) - (row.cost_nusd is None),
+        }
+        for row in rows.values()
+        if row.state in TERMINAL and row.id in true_costs
+    ]
+    for correction in corrections:
+        connection.execute(_ADD_TO_TALLIES[connection.dialect.name], correction)
+
+
+_PRICED = case((func.count() == func.count(attempts.c.cost_nusd), func.coalesce(func.sum(attempts.c.cost_nusd), 0)))
+
+
 def recompute_costs(connection: Connection, task_ids: Sequence[str]) -> None:
     """Sets tasks' costs to the sum of their attempts'; NULL where any of those is unpriced."""
     of_task = attempts.c.task_id == tasks.c.id
-    priced = case((func.count() == func.count(attempts.c.cost_nusd), func.coalesce(func.sum(attempts.c.cost_nusd), 0)))
-    total = select(priced).where(of_task).scalar_subquery()
+    total = select(_PRICED).where(of_task).scalar_subquery()
     connection.execute(update(tasks).where(tasks.c.id.in_(task_ids)).values(cost_nusd=total))

@@ -128,7 +128,7 @@ def settle_worker(
     running = connection.execute(of_worker).all()
     exhausted = [row for row in running if row.attempts >= max_attempts]
     again = [row for row in running if row.attempts < max_attempts]
-    _end(connection, sweeper_id, exhausted, "failed", "attempts_exhausted", _EXHAUSTED)
+    end_tasks(connection, sweeper_id, exhausted, "failed", "attempts_exhausted", _EXHAUSTED)
     cut = insert_chunks(connection, ((row.batch_id, row.tier, row.priority, row.id) for row in again))
     _requeue(connection, cut)
     if len(running) == SLICE:
@@ -149,7 +149,9 @@ def expire_tasks(connection: Connection, sweeper_id: str) -> list[tuple[str, int
         .limit(SLICE)
         .with_for_update()
     ).all()
-    return _end(connection, sweeper_id, rows, "expired", "deadline", "the deadline passed before an answer was there")
+    return end_tasks(
+        connection, sweeper_id, rows, "expired", "deadline", "the deadline passed before an answer was there"
+    )
 
 
 def cancelled_batches(connection: Connection) -> list[tuple[str, str]]:
@@ -169,7 +171,7 @@ def cancel_tasks(connection: Connection, sweeper_id: str, batch_id: str, after_p
         .limit(SLICE)
         .with_for_update()
     ).all()
-    return _end(connection, sweeper_id, rows, "cancelled", "cancelled", "the batch was cancelled")
+    return end_tasks(connection, sweeper_id, rows, "cancelled", "cancelled", "the batch was cancelled")
 
 
 def close_aborted(connection: Connection, batch_id: str) -> None:
@@ -204,9 +206,10 @@ def _requeue(connection: Connection, cut: Sequence[Chunk]) -> None:
         connection.execute(back.values(state="queued", worker_id=None, chunk_id=chunk.id))
 
 
-def _end(
+def end_tasks(
     connection: Connection, sweeper_id: str, rows: Sequence[Any], state: str, code: str, message: str
 ) -> list[tuple[str, int]]:
+    """Ends tasks that nobody runs; their (batch, position)."""
     if not rows:
         return []
     ids = [row.id for row in rows]
