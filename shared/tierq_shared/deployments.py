@@ -19,7 +19,7 @@ DEFAULT_BASE_URLS: dict[str, str] = {
 class PriceOverlay(BaseModel):
     """The user's own prices for a deployment, in USD per million tokens. They win over the price list."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     input: float = Field(ge=0)
     output: float = Field(ge=0)
@@ -33,7 +33,7 @@ class Deployment(BaseModel):
     The key itself is never here, only the name of the environment variable that holds it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = ""
     provider: Provider

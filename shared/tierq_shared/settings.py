@@ -37,7 +37,7 @@ Seconds = Annotated[float, BeforeValidator(_seconds)]
 class Table(BaseModel):
     """A table of `tierq.toml`: no unknown keys, never changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Tier(Table):

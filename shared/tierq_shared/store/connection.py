@@ -113,8 +113,7 @@ def _tune_sqlite(engine: Engine) -> None:
             "journal_mode=WAL",
             "synchronous=NORMAL",
             "foreign_keys=ON",
-            "cache_size=-64000",
-            "mmap_size=268435456",
+            "cache_size=-16000",
         ):
             connection.execute(f"PRAGMA {pragma}")
 
