@@ -141,7 +141,8 @@ def _named(name: str, table: Any) -> Any:
     """A deployment's table with the name that its header gives it, which is the only one it has."""
     if not isinstance(table, dict):
         return table
-    if "name" in table:
+    # Settings that are read back from their own JSON do carry it, and agree.
+    if table.get("name", name) != name:
         raise ValueError(f"deployments.{name}.name: there is no such key: the name is the one in [deployments.{name}]")
     return {**table, "name": name}
 
