@@ -91,6 +91,17 @@ def attached_stack(settings: Settings) -> Iterator[Settings]:
         yield _with_urls(settings, record)
 
 
+def wait_until_stopped(settings: Settings, timeout_s: float = 30.0) -> bool:
+    """Whether the embedded stack that no command uses any more has stopped within this time."""
+    files = stack_files(settings)
+    deadline = time.monotonic() + timeout_s
+    while is_locked(files.supervisor_lock):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_LOOK_EVERY_S)
+    return True
+
+
 def stack_files(settings: Settings) -> StackFiles:
     """The files of the embedded stack that belongs to a configuration."""
     return StackFiles(embedded_paths(settings.path))

@@ -18,7 +18,7 @@ from tierq_console.demo.setting import OUTAGE_PROVIDER, prepare
 from tierq_console.demo.work import example_tasks, find_examples
 from tierq_console.embedded import parts
 from tierq_console.entry import OK, SOME_FAILED
-from tierq_console.stack import running_record, running_stack, stack_files
+from tierq_console.stack import running_record, running_stack, stack_files, wait_until_stopped
 from tierq_insight.batch_report import batch_report
 from tierq_shared.settings import Settings
 from tierq_shared.store import reading
@@ -50,6 +50,8 @@ def command(*, flower: bool | None) -> None:
             view.event(f"{len(tasks)} tasks submitted as batch {batch.id}")
             _watch(running, batch, view)
         succeeded = _report(running, batch, view)
+    if not wait_until_stopped(settings):
+        click.echo("the stack is still stopping; see the logs in .tierq/demo/.tierq")
     sys.exit(OK if succeeded else SOME_FAILED)
 
 
