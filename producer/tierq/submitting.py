@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -16,14 +17,14 @@ from sqlalchemy.exc import IntegrityError
 from tierq.intake import Intake
 from tierq.outputs import Decoder
 from tierq_shared import checks
-from tierq_shared.errors import InvalidTask, KeyConflict, SchemaMissing
+from tierq_shared.errors import InvalidTask, SchemaMissing, StoreError
 from tierq_shared.ids import new_id
 from tierq_shared.policy import Policy
 from tierq_shared.queues import BrokerDown, Chunk, Publisher
 from tierq_shared.settings import Settings
 from tierq_shared.store import submission
 from tierq_shared.store.connection import Store
-from tierq_shared.store.submission import NewBatch, NewTask
+from tierq_shared.store.submission import NewBatch, NewTask, Slice
 from tierq_shared.tasks import Task
 
 log = logging.getLogger("tierq")
@@ -33,6 +34,16 @@ _PAGE = 50
 """Chunks published at once."""
 
 _COLLISION_TRIES = 5
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A batch that is being submitted slice by slice."""
+
+    id: str
+    is_own: bool
+    """Whether this submitter opened it, and has met nobody else's tasks in it."""
+    added: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +95,16 @@ class Submitter:
                 "point database_url at it and run `tierq migrate`, or submit without session="
             )
         batch = self._new_batch(options)
-        if not submission.insert_batch(connection, batch, total=None):
-            existing = submission.find_by_key(connection, str(batch.key))
-            self._resume(connection, existing, self._slices(tasks, batch, decoder))
-            return str(existing.id)
-        position = 0
+        with _refused_in_our_words():
+            existing = submission.open_batch(connection, batch)
+        batch_id = batch.id if existing is None else str(existing.id)
+        first = 0
         for part in self._slices(tasks, batch, decoder):
-            submission.insert_slice(connection, batch.id, position, part, fresh=True)
-            position += len(part)
-        submission.seal(connection, batch.id)
-        return batch.id
+            with _refused_in_our_words():
+                submission.insert_slice(connection, batch_id, first, part, fresh=existing is None)
+            first += len(part)
+        submission.seal(connection, batch_id)
+        return batch_id
 
     def publish_batch(self, batch_id: str) -> None:
         """Publishes all chunks of a sealed batch. Where the broker is down, the sweeper rings later."""
@@ -156,7 +167,8 @@ class Submitter:
                 return None
             return submission.insert_slice(connection, batch.id, 0, part, fresh=True).chunks if part else []
 
-        chunks = self._store.write(work)
+        with _refused_in_our_words():
+            chunks = self._store.write(work)
         if chunks is None:
             return False
         if chunks:
@@ -165,54 +177,44 @@ class Submitter:
 
     def _write_sliced(self, batch: NewBatch, slices: Iterator[list[NewTask]]) -> str:
         """A batch of many slices: open until it is sealed; an error on the way gives it up."""
-
-        def opened(connection: Connection) -> Any:
-            if submission.insert_batch(connection, batch, total=None):
-                return None
-            return submission.find_by_key(connection, str(batch.key))
-
-        existing = self._store.write(opened)
-        batch_id = existing.id if existing is not None else batch.id
+        existing = self._store.write(lambda connection: submission.open_batch(connection, batch))
+        batch_id = batch.id if existing is None else str(existing.id)
+        opened = _Opened(batch_id, is_own=batch_id == batch.id)
         try:
-            self._write_slices(batch_id, slices, existing, streaming=batch.streaming)
+            self._write_slices(opened, slices, streaming=batch.streaming)
         except BaseException:
-            if existing is None:
-                self._store.write(lambda connection: submission.abort(connection, batch_id))
+            if opened.is_own:
+                self._store.write(lambda connection: submission.abort(connection, opened.id, own=opened.added))
             raise
-        self.publish_batch(batch_id)
-        return batch_id
+        self.publish_batch(opened.id)
+        return opened.id
 
-    def _write_slices(self, batch_id: str, slices: Iterator[list[NewTask]], existing: Any, *, streaming: bool) -> None:
+    def _write_slices(self, opened: _Opened, slices: Iterator[list[NewTask]], *, streaming: bool) -> None:
         first = 0
         for part in slices:
-            chunks = self._write_slice(batch_id, first, part, existing)
+            chunks = self._write_slice(opened, first, part)
             if streaming and chunks:
                 self.publish(chunks)
             first += len(part)
-        self._store.write(lambda connection: submission.seal(connection, batch_id))
+        self._store.write(lambda connection: submission.seal(connection, opened.id))
 
-    def _write_slice(self, batch_id: str, first: int, part: list[NewTask], existing: Any) -> list[Chunk]:
-        def work(connection: Connection) -> list[Chunk]:
-            written = submission.insert_slice(connection, batch_id, first, part, fresh=existing is None)
-            _refuse_additions(existing, written.added, first)
-            return written.chunks
+    def _write_slice(self, opened: _Opened, first: int, part: list[NewTask]) -> list[Chunk]:
+        def work(connection: Connection) -> Slice:
+            fresh = opened.is_own and first > 0
+            return submission.insert_slice(connection, opened.id, first, part, fresh=fresh)
 
-        for attempt in range(1, _COLLISION_TRIES + 1):
-            try:
-                return self._store.write(work)
-            except IntegrityError:
-                # Another submitter of the same keys was faster; its rows are seen on the next look.
-                if attempt == _COLLISION_TRIES:
-                    raise
-        raise AssertionError("unreachable")
-
-    def _resume(self, connection: Connection, existing: Any, slices: Iterator[list[NewTask]]) -> None:
-        first = 0
-        for part in slices:
-            written = submission.insert_slice(connection, existing.id, first, part, fresh=False)
-            _refuse_additions(existing, written.added, first)
-            first += len(part)
-        submission.seal(connection, existing.id)
+        with _refused_in_our_words():
+            for _ in range(_COLLISION_TRIES - 1):
+                try:
+                    written = self._store.write(work)
+                    break
+                except IntegrityError:
+                    # Another submitter of the same batch was faster: it is no longer ours alone, and we look first.
+                    opened.is_own = False
+            else:
+                written = self._store.write(work)
+        opened.added += written.added
+        return written.chunks
 
     def _read_page(self, batch_id: str) -> list[Chunk]:
         def work(connection: Connection) -> list[Chunk]:
@@ -235,12 +237,15 @@ def _placed(tasks: Iterable[Task[Any]]) -> Iterator[Task[Any]]:
         raise (error.at(position) if error.position is None else error) from None
 
 
-def _refuse_additions(existing: Any, added: int, first: int) -> None:
-    if existing is not None and existing.state != "open" and added:
-        raise KeyConflict(
-            f"the batch with key {existing.key!r} was sealed with {existing.total} tasks, and some from {first} on "
-            "are not among them: give the new tasks a batch key of their own"
-        )
+@contextmanager
+def _refused_in_our_words() -> Iterator[None]:
+    """The driver's words quote the row that the store refuses, and so does a traceback that shows their exception."""
+    try:
+        yield
+    except IntegrityError as error:
+        raise StoreError(
+            f"the store refused rows of this batch ({type(error.orig).__name__}): submit it again with the same key"
+        ) from None
 
 
 def _chained(

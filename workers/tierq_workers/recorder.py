@@ -195,12 +195,14 @@ class Recorder:
             return group.result
         worker_id = self._worker_id()
         committed = Committed([])
+        if group.draw.entries:
+            # Before any task is locked: the sweeper takes the worker's row first, too.
+            claiming.check_lease(connection, worker_id)
         if group.steps:
             committed = outcomes.commit_steps(connection, worker_id, group.steps)
             outcomes.finish_batches(connection, {step.batch_id for step in group.steps if isinstance(step.next, Ended)})
         claims = Claims([], [])
         if group.draw.entries:
-            claiming.check_lease(connection, worker_id)
             claims = claiming.claim(connection, worker_id, self._tier, group.draw.ids, self._learn, self._choose)
             for task, refusal in claims.refused:
                 end_tasks(connection, worker_id, [task], "failed", refusal.code, refusal.message)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from tierq_shared.errors import ConfigurationError, MissingExtra
@@ -100,9 +100,18 @@ def _engine(url: str) -> Engine:
         engine = create_engine(parsed, **options)
     except (ModuleNotFoundError, NoSuchModuleError):
         raise MissingExtra("PostgreSQL needs its driver: pip install 'tierq[postgres]'") from None
+    event.listen(engine, "handle_error", _hide_rows)
     if engine.dialect.name == "sqlite":
         _tune_sqlite(engine)
     return engine
+
+
+def _hide_rows(context: ExceptionContext) -> None:
+    """PostgreSQL quotes rows in what it says beside its message: that does not come out with an error's text."""
+    error = context.sqlalchemy_exception
+    primary = getattr(getattr(context.original_exception, "diag", None), "message_primary", None)
+    if error is not None and primary:
+        error.args = (f"({type(context.original_exception).__name__}) {primary}",)
 
 
 def _tune_sqlite(engine: Engine) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from tierq_shared.errors import KeyConflict
+from tierq_shared.errors import BatchAborted, KeyConflict, StoreError
 from tierq_shared.ids import new_id
 from tierq_shared.policy import Decision
 from tierq_shared.queues import CHUNK_SIZE, Chunk
@@ -67,6 +67,26 @@ def find_by_key(connection: Connection, key: str) -> Any:
     return connection.execute(select(batches).where(batches.c.key == key)).one_or_none()
 
 
+_OPEN_TRIES = 5
+
+
+def open_batch(connection: Connection, batch: NewBatch) -> Any:
+    """Opens a batch; None, or the batch that holds its key. Whoever gives that one up meanwhile leaves the key to us.
+
+    Raises:
+        StoreError: others took the key and gave it up again, time after time.
+    """
+    # Without a key only its id can be taken: by itself, where its commit succeeded although its connection broke.
+    same = batches.c.id == batch.id if batch.key is None else batches.c.key == batch.key
+    for _ in range(_OPEN_TRIES):
+        if insert_batch(connection, batch, total=None):
+            return None
+        held = connection.execute(select(batches).where(same)).one_or_none()
+        if held is not None:
+            return held
+    raise StoreError(f"batch key {batch.key!r} is taken and given up by others again and again: submit it once more")
+
+
 def insert_batch(connection: Connection, batch: NewBatch, *, total: int | None) -> bool:
     """Adds the batch's row: open, or at once running where its total is known. False where its key is taken."""
     at = database_now(connection)
@@ -92,17 +112,23 @@ def insert_slice(
 ) -> Slice:
     """Adds a slice of tasks that are not there yet. ``fresh``: the batch cannot hold any of them, unless by their keys.
 
+    The first slice is fresh only in the transaction that adds its batch: after that, others may have been faster.
+
     Raises:
-        KeyConflict: a key or position is in use with another payload.
+        BatchAborted: the batch has been given up.
+        KeyConflict: a key or position is in use with another payload, or the batch is sealed without these tasks.
     """
     at = database_now(connection)
-    if first_index or not fresh:
-        connection.execute(update(batches).where(batches.c.id == batch_id).values(producer_seen_at=at))
+    held = _hold(connection, batch_id) if first_index or not fresh else None
+    sealed = held is not None and held.state != "open"
+    fresh = fresh and not sealed
     known = _Known(connection, batch_id, first_index, new, fresh=fresh)
     rows = [known.place(first_index + offset, task) for offset, task in enumerate(new)]
     added = [(row, task) for row, task in zip(rows, new, strict=True) if row.is_new]
     if not added:
         return Slice([], [row.id for row in rows], 0)
+    if sealed:
+        raise _sealed(held, first_index)
     _insert_specs(connection, {task.spec.id: task.spec for _, task in added}.values(), at)
     cut = _cut_chunks(batch_id, added)
     _insert_rows(connection, batch_id, added, {id_: chunk.id for chunk in cut for id_ in chunk.task_ids}, at)
@@ -110,12 +136,37 @@ def insert_slice(
     return Slice(cut, [row.id for row in rows], len(added))
 
 
+def _hold(connection: Connection, batch_id: str) -> Any:
+    """Locks the batch for its next tasks or its seal, one submitter at a time, and notes that one is at work.
+
+    Raises:
+        BatchAborted: it has been given up.
+    """
+    seen = update(batches).where(batches.c.id == batch_id).values(producer_seen_at=now())
+    held = connection.execute(seen.returning(batches.c.state, batches.c.key, batches.c.total)).one()
+    if held.state == "aborted":
+        raise BatchAborted(f"batch {batch_id} was given up while it was submitted, nothing of it runs: submit it again")
+    return held
+
+
+def _sealed(held: Any, first: int) -> KeyConflict:
+    return KeyConflict(
+        f"the batch with key {held.key!r} was sealed with {held.total} tasks, and some from {first} on "
+        "are not among them: give the new tasks a batch key of their own"
+    )
+
+
 def count_tasks(connection: Connection, batch_id: str) -> int:
     return connection.execute(select(func.count()).where(tasks.c.batch_id == batch_id)).scalar_one()
 
 
 def seal(connection: Connection, batch_id: str) -> int:
-    """Closes the batch to new tasks and lets it run; its total. A batch that is sealed already stays as it is."""
+    """Closes the batch to new tasks and lets it run; its total. A batch that is sealed already stays as it is.
+
+    Raises:
+        BatchAborted: the batch has been given up.
+    """
+    _hold(connection, batch_id)
     total = count_tasks(connection, batch_id)
     connection.execute(
         update(batches)
@@ -130,8 +181,15 @@ def seal(connection: Connection, batch_id: str) -> int:
     return total
 
 
-def abort(connection: Connection, batch_id: str) -> None:
-    """Gives an open batch up: nothing of it runs from now on, and its key is free again."""
+def abort(connection: Connection, batch_id: str, *, own: int | None = None) -> None:
+    """Gives an open batch up: nothing of it runs from now on, and its key is free again.
+
+    ``own`` is how many tasks the caller has added: where there are more, others are at work on it, and it stays.
+    """
+    if own is not None:
+        connection.execute(select(batches.c.id).where(batches.c.id == batch_id).with_for_update())
+        if count_tasks(connection, batch_id) != own:
+            return
     connection.execute(
         update(batches)
         .where(batches.c.id == batch_id, batches.c.state == "open")
@@ -188,7 +246,11 @@ class _Placed:
 
 
 class _Known:
-    """The tasks of a batch that a slice may meet again: by key, and in a resumed batch by position."""
+    """The tasks of a batch that a slice may meet again: by key, and in a resumed batch by position.
+
+    A new task without a key takes its index as its position, by which it is known when it comes again. One with a key
+    takes the next free position, which is never beyond its index: so both fit, also where keys are repeated.
+    """
 
     def __init__(
         self, connection: Connection, batch_id: str, first: int, new: Sequence[NewTask], *, fresh: bool
@@ -208,8 +270,7 @@ class _Known:
         for id_, position, key, payload_hash in found:
             if key is not None:
                 self._by_key[key] = (id_, position, payload_hash)
-            else:
-                self._by_position[position] = (id_, position, payload_hash)
+            self._by_position[position] = (id_, position, payload_hash)
         last = connection.execute(select(func.max(tasks.c.position)).where(tasks.c.batch_id == batch_id)).scalar_one()
         self._next = 0 if last is None else last + 1
 
@@ -223,8 +284,9 @@ class _Known:
                     f"task {index}: {what} is in use in this batch with another payload: give it a new key"
                 )
             return _Placed(id_, position, is_new=False)
-        placed = _Placed(new_id(), self._next, is_new=True)
-        self._next += 1
+        placed = _Placed(new_id(), self._next if task.key is not None else index, is_new=True)
+        self._next = max(self._next, placed.position + 1)
+        self._by_position[placed.position] = (placed.id, placed.position, task.payload_hash)
         if task.key is not None:
             self._by_key[task.key] = (placed.id, placed.position, task.payload_hash)
         return placed

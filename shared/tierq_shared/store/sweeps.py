@@ -116,6 +116,8 @@ def settle_worker(
 
     A task whose attempts are used up fails: it may be what kills the workers.
     """
+    # A claim that is still open holds this row: what it takes must be seen below.
+    connection.execute(select(workers.c.id).where(workers.c.id == worker_id).with_for_update())
     of_worker = (
         select(*_ENDING, tasks.c.priority, tasks.c.attempts)
         .where(tasks.c.worker_id == worker_id, tasks.c.state == "running")
@@ -163,7 +165,10 @@ def cancelled_batches(connection: Connection) -> list[tuple[str, str]]:
 
 
 def cancel_tasks(connection: Connection, sweeper_id: str, batch_id: str, after_position: int) -> list[tuple[str, int]]:
-    """Ends a slice of a cancelled batch's queued tasks, beyond a position; their (batch, position)."""
+    """Ends a slice of a cancelled batch's queued tasks, beyond a position; their (batch, position).
+
+    The last slice takes the batch's chunks along: nothing of it is claimed any more, and nobody else deletes them.
+    """
     rows = connection.execute(
         select(*_ENDING)
         .where(tasks.c.batch_id == batch_id, tasks.c.state == "queued", tasks.c.position > after_position)
@@ -171,6 +176,8 @@ def cancel_tasks(connection: Connection, sweeper_id: str, batch_id: str, after_p
         .limit(SLICE)
         .with_for_update()
     ).all()
+    if len(rows) < SLICE:
+        _delete_chunks(connection, batch_id)
     return end_tasks(connection, sweeper_id, rows, "cancelled", "cancelled", "the batch was cancelled")
 
 
@@ -178,10 +185,15 @@ def close_aborted(connection: Connection, batch_id: str) -> None:
     """An aborted batch has no waiting task left."""
     aborted = update(batches).where(batches.c.id == batch_id, batches.c.state == "aborted")
     connection.execute(aborted.values(finished_at=now()))
+    _delete_chunks(connection, batch_id)
 
 
 def running_batches(connection: Connection) -> list[str]:
     return list(connection.execute(select(batches.c.id).where(batches.c.state == "running")).scalars())
+
+
+def _delete_chunks(connection: Connection, batch_id: str) -> None:
+    connection.execute(delete(chunks).where(chunks.c.batch_id == batch_id))
 
 
 def _close_attempts(connection: Connection, worker_id: str, task_ids: Sequence[str] | None) -> None:
