@@ -119,6 +119,11 @@ def test_a_deployment_is_named_by_its_table_which_stays_as_it_was() -> None:
     assert table == OPENAI
 
 
+def test_settings_are_read_back_from_their_own_json() -> None:
+    said = settings(tiers={"small": {"chain": ["mini"]}}, deployments={"mini": OPENAI})
+    assert Settings.model_validate_json(said.model_dump_json()) == said
+
+
 @pytest.mark.parametrize("price", [float("nan"), float("inf"), -1, None])
 def test_a_price_is_a_number_that_can_be_paid(price: Any) -> None:
     with pytest.raises(ValidationError):
