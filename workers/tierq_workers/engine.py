@@ -40,10 +40,6 @@ chunk is received soon however many others wait."""
 _LONGEST_HOLDS = 10
 """How many times `worker.hold` any chunk is kept: then another worker may be less busy."""
 
-_AHEAD_SHARE = 8
-"""For every eight calls under way, one more task is claimed, so that a call that ends is followed by the next without
-waiting for a commit (measured: without it, 500 slots at 500 ms did 0.82 of what they could)."""
-
 _LEAST_REST_S = 1.0
 """Tasks that cannot run now are not looked at more often than this, whatever the reason."""
 
@@ -121,8 +117,7 @@ class Engine:
             on_commit=self._after_commit,
             on_lease_lost=self._lease.replace,
         )
-        in_flight = self._settings.tiers[self._tier].max_in_flight
-        self._admission = Admission(in_flight + in_flight // _AHEAD_SHARE, self._recorder.wake)
+        self._admission = Admission(self._settings.tiers[self._tier].max_in_flight, self._recorder.wake)
         self._recorder.admission = self._admission
         await self._lease.begin()
         self._services = [

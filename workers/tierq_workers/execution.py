@@ -61,7 +61,6 @@ class TierRuntime:
         self.policy: Policy = settings.make_policy()
         self.settings = settings
         self.transport = transport
-        self.calls_under_way = asyncio.Semaphore(settings.tiers[tier].max_in_flight)
         self._prices = PriceList()
         self.kinds: dict[str, Kind] = {}
         """Specs by their id, ready to be run."""
@@ -213,11 +212,10 @@ class TaskRun:
         key = lane.key.get_secret_value() if lane.key else None
         adapter = adapter_for(deployment.provider)
         request = adapter.request(self._prompt, deployment, key=key, attempt_id=self._attempt.id)
-        async with self._runtime.calls_under_way:
-            self._began = time.monotonic()
-            answer = await self._runtime.transport.send(
-                request, timeout_s=self._timeout_s(deployment), total_s=self._left_s()
-            )
+        self._began = time.monotonic()
+        answer = await self._runtime.transport.send(
+            request, timeout_s=self._timeout_s(deployment), total_s=self._left_s()
+        )
         return answer if isinstance(answer, ProviderError) else adapter.parse(answer)
 
     def _timeout_s(self, deployment: Deployment) -> float:

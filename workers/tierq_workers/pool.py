@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import socket
-from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -45,7 +43,6 @@ def run_worker(settings: Settings, tier: str, *, loglevel: str = "WARNING") -> N
         raise ConfigurationError(f"there is no tier {tier!r}; the tiers are {', '.join(settings.tiers) or 'none'}")
     if settings.database_url is None:
         raise ConfigurationError("no database is configured: set TIERQ_DATABASE_URL or database_url")
-    _bound_arenas()
     app = make_app(settings)
     hostname = f"{tier}-{os.getpid()}@{socket.gethostname()}"
     progress = Progress(app, hostname)
@@ -65,15 +62,6 @@ def run_worker(settings: Settings, tier: str, *, loglevel: str = "WARNING") -> N
             "--without-mingle",
         ]
     )
-
-
-def _bound_arenas() -> None:
-    """Two memory arenas for all threads: glibc's default of eight a core keeps freed memory in each (mallopt(3))."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
-
-
-_M_ARENA_MAX = -8
 
 
 def _register_tasks(app: Celery, engine: Engine) -> None:
