@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
 
 from tierq_shared.store.clock import now
 from tierq_shared.store.tables import attempts, batches, chunks, payloads, specs, tasks, workers
@@ -204,12 +204,6 @@ def hand_back(connection: Connection, chunk_ids: Sequence[str], *, after_s: floa
             not_before=now(after_s) if after_s else None,
         )
     )
-
-
-def still_queued(connection: Connection, tier: str, ids: Sequence[str]) -> list[str]:
-    """Those ids of a chunk that still need a claim on this tier."""
-    statement = select(tasks.c.id).where(and_(tasks.c.id.in_(ids), tasks.c.state == "queued", tasks.c.tier == tier))
-    return list(connection.execute(statement.order_by(tasks.c.position)).scalars())
 
 
 def read_specs(connection: Connection, ids: Sequence[str]) -> dict[str, str]:

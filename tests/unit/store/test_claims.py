@@ -140,13 +140,12 @@ def test_the_databases_clock_takes_any_span(here: Installation, seconds: float) 
     assert abs((later - at).total_seconds() - seconds) < 0.1
 
 
-def test_what_is_still_queued_and_what_is_ready(here: Installation) -> None:
+def test_what_is_ready(here: Installation) -> None:
     batch = here.submit([new_task(str(number)) for number in range(3)])
-    first, second, third = here.ids(batch)
+    first, second, _ = here.ids(batch)
     worker = here.worker()
     here.commit(worker, step(here.claim_one(worker, first), SUCCEEDED))
     here.set(tasks, tasks.c.id == second, not_before=now(60))
-    assert here.read(claims.still_queued, "small", [third, second, first]) == [second, third]
     assert here.read(claims.ready_tasks, "small") == 1
 
 
