@@ -41,6 +41,8 @@ class Deployment(BaseModel):
     base_url: str | None = None
     key_env: str | None = None
     region: str | None = None
+    limit: str | None = None
+    """The `[limits]` table whose quota it draws on; deployments that name the same one share it."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Sent as they are in the provider's request body, such as `reasoning_effort` or `temperature`."""
     headers: dict[str, str] = Field(default_factory=dict, repr=False)

@@ -51,6 +51,15 @@ class Tier(Table):
     """How long a standard task waits out a rate limit before it takes a dearer deployment of the chain."""
 
 
+class Limit(Table):
+    """A provider account's quota, shared by the deployments that name it and by every worker of every host."""
+
+    rpm: int | None = Field(default=None, ge=1)
+    """Requests a minute."""
+    tpm: int | None = Field(default=None, ge=1)
+    """Tokens a minute, input and output together."""
+
+
 class WorkerSettings(Table):
     """How worker processes keep their promises. All spans in seconds."""
 
@@ -82,6 +91,7 @@ class Settings(Table):
     database_url: SecretStr | None = None
     broker_url: SecretStr | None = None
     state_url: SecretStr | None = None
+    limits: dict[str, Limit] = Field(default_factory=dict)
     tiers: dict[str, Tier] = Field(default_factory=dict)
     deployments: dict[str, Deployment] = Field(default_factory=dict)
     policy: list[PolicyRule] = Field(default_factory=list)
@@ -116,6 +126,9 @@ class Settings(Table):
                 )
         for name, deployment in self.deployments.items():
             _check_deployment(name, deployment)
+            if deployment.limit is not None and deployment.limit not in self.limits:
+                hint = did_you_mean(deployment.limit, self.limits)
+                raise ValueError(f"deployments.{name}.limit: there is no table [limits.{deployment.limit}]{hint}")
         return self
 
     def make_policy(self) -> Policy:

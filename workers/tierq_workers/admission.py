@@ -1,16 +1,22 @@
-"""Slots first, claims second: received chunks wait here, and free slots go to the higher priority, then the older."""
+"""Slots and permits first, claims second: received chunks wait here, and what is free goes to the higher priority, then
+the older."""
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from tierq_shared.options import PRIORITY_BY_URGENCY
 from tierq_shared.queues import Chunk
 from tierq_shared.store.claims import Claims
+from tierq_workers.chain import Room
+
+LOOK_AGAIN_S = 0.25
+"""Tasks that could not run are looked at again after this, and so is one that may be allowed what others are not."""
 
 
 @dataclass(eq=False, slots=True)
@@ -29,11 +35,19 @@ class Entry:
     """Nothing more is drawn from it: what is left is about to be handed back."""
     drawn: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
-    """Ids that cannot run now and stay queued."""
+    """Ids that could not run when they were looked at, and stay queued."""
+    look_at: float = 0.0
+    """When it is worth looking again, whatever the first deployment allows."""
 
     @property
     def unclaimed(self) -> list[str]:
         return [*self.left, *self.waiting]
+
+    def look_again(self, now: float) -> None:
+        """Puts the ids that were left behind the others, when it is time."""
+        if self.left and now >= self.look_at:
+            self.waiting.extend(self.left)
+            self.left = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +62,23 @@ class Draw:
 
 
 class Admission:
-    """The slots of one process, and the chunks that wait for them. Lives on the event loop; no locks."""
+    """The slots of one process, and the chunks that wait for them. Lives on the event loop; no locks.
 
-    def __init__(self, slots: int, wake: Callable[[], None]) -> None:
+    ``room`` says how many calls may begin, before any claim: a tier at its rate limit rewrites no rows.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        wake: Callable[[], None],
+        room: Callable[[], Room] = Room,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._slots = slots
         self._wake = wake
+        self._room = room
+        self._clock = clock
         self._in_use = 0
-        self._heap: list[tuple[int, int, int, Entry]] = []
         self._order = itertools.count()
         self.entries: set[Entry] = set()
 
@@ -62,13 +86,17 @@ class Admission:
     def in_use(self) -> int:
         return self._in_use
 
+    @property
+    def waiting(self) -> int:
+        """Ids that wait for a slot or a permit."""
+        return sum(len(entry.waiting) + len(entry.left) for entry in self.entries if not entry.closing)
+
     def enter(self, chunk: Chunk) -> Entry:
         """A chunk was received; its entry's ``done`` ends when no id of it needs a claim any more."""
         done = asyncio.get_running_loop().create_future()
         entry = Entry(chunk, deque(chunk.task_ids), done, next(self._order))
         entry.settled.set()
         self.entries.add(entry)
-        self._push(entry)
         self._wake()
         return entry
 
@@ -77,37 +105,42 @@ class Admission:
 
     def is_last_of(self, entry: Entry, receivers: int) -> bool:
         """Whether every receiver is held and this entry is the one whose turn comes last."""
-        if len(self.entries) < receivers:
-            return False
-        return entry is min(self.entries, key=lambda one: (one.chunk.priority, -one.order))
+        return len(self.entries) >= receivers and entry is max(self.entries, key=_turn)
 
     def draw(self) -> Draw:
-        """As many ids as there are free slots, by priority, then age. Their slots are taken from here on."""
-        drawn = []
-        while self._heap and self._in_use < self._slots:
-            entry = self._heap[0][3]
-            if entry.closing or not entry.waiting:
-                heapq.heappop(self._heap)
+        """As many ids as there are free slots and permits, by priority, then age. Their slots are taken from now on."""
+        drawn: list[Entry] = []
+        if not self.waiting or self._in_use >= self._slots:
+            return Draw(drawn)
+        room, now = self._room(), self._clock()
+        first, some = room.first, room.some
+        for entry in sorted(self.entries, key=_turn):
+            entry.look_again(now)
+            if entry.closing or entry.drawn or not entry.waiting:
                 continue
-            count = min(len(entry.waiting), self._slots - self._in_use)
-            entry.drawn = [entry.waiting.popleft() for _ in range(count)]
-            self._in_use += count
+            count = min(len(entry.waiting), self._slots - self._in_use, _allowed(entry, first, some, now))
+            if count <= 0:
+                continue
+            entry.drawn = [entry.waiting.popleft() for _ in range(int(count))]
+            self._in_use += len(entry.drawn)
+            first, some = first - count, some - count
             entry.settled.clear()
             drawn.append(entry)
-            if entry.waiting:
-                break
         return Draw(drawn)
 
     def settle(self, draw: Draw, claims: Claims) -> None:
         """A draw was claimed: slots of ids that need no run are free again, entries without waiting ids are done."""
-        left = set(claims.left)
-        self.release(len(draw.ids) - len(claims.taken))
+        left, count = set(claims.left), len(draw.ids)
         for entry in draw.entries:
-            entry.left += [id_ for id_ in entry.drawn if id_ in left]
+            still = [id_ for id_ in entry.drawn if id_ in left]
+            if still:
+                entry.left += still
+                entry.look_at = self._clock() + LOOK_AGAIN_S
             entry.drawn = []
             entry.settled.set()
-            if not entry.waiting and not entry.done.done():
+            if not entry.unclaimed and not entry.done.done():
                 entry.done.set_result(None)
+        self.release(count - len(claims.taken))
 
     def undo(self, draw: Draw) -> None:
         """A draw could not be claimed: its ids wait again, first in line."""
@@ -116,20 +149,32 @@ class Admission:
             entry.waiting.extendleft(reversed(entry.drawn))
             entry.drawn = []
             entry.settled.set()
-            self._push(entry)
         # Last, so that it wakes whoever draws: the ids wait again by now.
         self.release(count)
-
-    def _push(self, entry: Entry) -> None:
-        # The last number breaks ties: an entry may stand here twice, and entries have no order of their own.
-        heapq.heappush(self._heap, (-entry.chunk.priority, entry.order, next(self._order), entry))
 
     def release(self, count: int = 1) -> None:
         """Slots are free again."""
         if count:
             self._in_use -= count
-            if self._heap:
+            if self.waiting:
                 self._wake()
 
     def new_entries(self) -> Iterable[Entry]:
         return [entry for entry in self.entries if entry.is_new]
+
+
+def _turn(entry: Entry) -> tuple[int, int]:
+    return -entry.chunk.priority, entry.order
+
+
+def _allowed(entry: Entry, first: float, some: float, now: float) -> float:
+    """How many ids of an entry are worth claiming: interactive tasks may take any deployment, others mostly the first.
+
+    One that is not on the first is looked at now and then: it may have waited long enough, or need a later one.
+    """
+    if entry.chunk.priority >= PRIORITY_BY_URGENCY["interactive"]:
+        return some
+    if first >= 1 or some < 1 or now < entry.look_at:
+        return first
+    entry.look_at = now + LOOK_AGAIN_S
+    return 1

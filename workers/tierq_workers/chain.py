@@ -10,16 +10,14 @@ from math import inf
 from tierq_shared.deployments import Deployment
 from tierq_shared.outcomes import ErrorClass
 from tierq_shared.settings import meets
-from tierq_workers.limits import RestKind, Rests
+from tierq_workers.permits.desk import RETRY_AFTER_CAP_S, Desk, Permit, RestKind
 from tierq_workers.providers.base import ProviderError
 
-RETRY_AFTER_CAP_S = 120.0
-"""However long a provider asks us to wait, we look again after this."""
-RATE_LIMIT_REST_S = 5.0
-"""Where a provider throttles and does not say for how long."""
-QUOTA_REST_S = 300.0
 BACKOFF_FIRST_S = 1.0
 BACKOFF_CAP_S = 60.0
+
+SPILL_PATIENCE_S = 1.0
+"""Where the next permit is no further away, an interactive task takes it, rather than a dearer deployment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +25,7 @@ class Call:
     """Call this deployment next; ``reask`` with what was wrong with its last answer."""
 
     deployment: Deployment
+    permit: Permit = field(compare=False)
     reask: bool = False
 
 
@@ -64,11 +63,23 @@ class Trail:
     require: dict[str, str]
     attempts: int
     """Calls so far, those of earlier claims among them."""
+    tokens: float = 0.0
+    """What a call is expected to need."""
     failures: list[tuple[str, str]] = field(default_factory=list)
     """Deployment and error class of each failed call."""
     reasked: bool = False
     passed: set[str] = field(default_factory=set)
     """Deployments that are not to be tried again in this claim."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many calls may begin now, as far as this process knows; infinite where nothing bounds them."""
+
+    first: float = inf
+    """On the deployment that comes first, of those that work."""
+    some: float = inf
+    """On the roomiest of the chain, which only urgent or long waiting tasks may take instead."""
 
 
 class Chain:
@@ -77,7 +88,7 @@ class Chain:
     def __init__(
         self,
         deployments: Sequence[Deployment],
-        rests: Rests,
+        desk: Desk,
         *,
         spill_after_s: float,
         max_attempts: int,
@@ -85,7 +96,7 @@ class Chain:
         refusal_failover: bool = False,
     ) -> None:
         self._deployments = list(deployments)
-        self._rests = rests
+        self._desk = desk
         self._spill_after_s = spill_after_s
         self._max_attempts = max_attempts
         self._windows = windows
@@ -96,15 +107,14 @@ class Chain:
         usable = [one for one in self._deployments if meets(one, trail.require) and one.name not in trail.passed]
         if not usable:
             return Fail("all_deployments_failed", _listed(trail) or "no deployment of this tier may run it")
-        if all(self._rests.is_for_good(one.name) for one in usable):
+        if all(self._desk.is_for_good(one.name) for one in usable):
             # Nothing but another configuration helps; a call says so in the provider's own words, and costs nothing.
-            return Call(usable[0])
-        return self._first_rested(usable, trail)
+            return Call(usable[0], self._desk.insist(usable[0].name, trail.tokens))
+        return self._first_free(usable, trail)
 
     def after(self, failed: Deployment, error: ProviderError, trail: Trail) -> NextStep:
         """What follows a failed call, by the class of its error."""
         trail.failures.append((failed.name, error.error_class.value))
-        self._note(failed, error)
         match error.error_class:
             case ErrorClass.INVALID_REQUEST:
                 return Fail("invalid_request", error.message)
@@ -116,44 +126,53 @@ class Chain:
             case ErrorClass.INVALID_OUTPUT:
                 return self._correct(failed, error, trail)
             case ErrorClass.RATE_LIMITED:
-                pass  # the rest just noted decides, by urgency
+                pass  # its limit rests now, and the urgency decides
             case _:
                 trail.passed.add(failed.name)
         return self._within_budget(trail)
 
     def rest_s(self) -> float:
-        """How long it takes until the first deployment of the chain may be called; 0 where one may be now."""
-        rests = [self._rests.of(one.name) for one in self._deployments]
-        spans = [self._rests.remaining_s(rest) for rest in rests if rest is not None]
-        # Standard work waits for the first deployment even where a dearer one is free, so the earliest rest counts.
-        return min(min(spans, default=0.0), RETRY_AFTER_CAP_S)
+        """How long it takes until most work can go on; 0 where it can now."""
+        spans = []
+        for deployment in self._deployments:
+            closed = self._desk.closed(deployment.name)
+            if closed is None:
+                return 0.0
+            spans.append(min(closed.seconds, RETRY_AFTER_CAP_S))
+            if closed.kind is RestKind.THROTTLED:
+                # Most work waits for it even where a dearer one is free.
+                return spans[-1]
+        return min(spans)
 
-    def _first_rested(self, usable: Sequence[Deployment], trail: Trail) -> Call | Wait:
+    def room(self) -> Room:
+        """How many tasks are worth claiming now."""
+        if all(self._desk.is_for_good(one.name) for one in self._deployments):
+            return Room()
+        first: float | None = None
+        some = 0.0
+        for deployment in self._deployments:
+            room = self._desk.room(deployment.name, is_first=first is None)
+            if room is not None:
+                first = room if first is None else first
+                some = max(some, room)
+        return Room(first or 0.0, some)
+
+    def _first_free(self, usable: Sequence[Deployment], trail: Trail) -> Call | Wait:
         soonest = inf
         for deployment in usable:
-            rest = self._rests.of(deployment.name)
-            if rest is None:
-                return Call(deployment)
-            soonest = min(soonest, self._rests.remaining_s(rest))
-            if rest.kind is RestKind.THROTTLED and not self._may_spill(trail):
-                return Wait(self._rests.remaining_s(rest))
-        return Wait(soonest)
+            answer = self._desk.ask(deployment.name, trail.tokens)
+            if isinstance(answer, Permit):
+                return Call(deployment, answer)
+            soonest = min(soonest, answer.seconds)
+            if answer.kind is RestKind.THROTTLED and not self._may_spill(trail, answer.seconds):
+                return Wait(answer.seconds)
+        return Wait(min(soonest, RETRY_AFTER_CAP_S))
 
-    def _may_spill(self, trail: Trail) -> bool:
+    def _may_spill(self, trail: Trail, wait_s: float) -> bool:
         """Whether a task may leave a throttled deployment for a dearer one."""
         if trail.urgency == "interactive":
-            return True
+            return wait_s > SPILL_PATIENCE_S
         return trail.urgency == "standard" and trail.waited_s >= self._spill_after_s
-
-    def _note(self, failed: Deployment, error: ProviderError) -> None:
-        match error.error_class:
-            case ErrorClass.RATE_LIMITED:
-                seconds = RATE_LIMIT_REST_S if error.retry_after_s is None else error.retry_after_s
-                self._rests.rest(failed.name, RestKind.THROTTLED, min(seconds, RETRY_AFTER_CAP_S))
-            case ErrorClass.QUOTA_EXHAUSTED:
-                self._rests.rest(failed.name, RestKind.BROKEN, QUOTA_REST_S)
-            case ErrorClass.AUTH:
-                self._rests.rest(failed.name, RestKind.BROKEN, inf)
 
     def _larger(self, failed: Deployment, trail: Trail) -> Call | None:
         """A deployment with a larger context window than the one that was too small."""
@@ -161,9 +180,10 @@ class Chain:
         window = self._windows.get(failed.name) or 0
         for deployment in self._deployments:
             larger = (self._windows.get(deployment.name) or 0) > window
-            free = deployment.name not in trail.passed and self._rests.of(deployment.name) is None
-            if larger and free and meets(deployment, trail.require):
-                return Call(deployment)
+            if larger and deployment.name not in trail.passed and meets(deployment, trail.require):
+                answer = self._desk.ask(deployment.name, trail.tokens)
+                if isinstance(answer, Permit):
+                    return Call(deployment, answer)
         return None
 
     def _correct(self, failed: Deployment, error: ProviderError, trail: Trail) -> NextStep:
@@ -172,7 +192,7 @@ class Chain:
         if trail.attempts >= self._max_attempts:
             return Fail("invalid_output", error.message)
         trail.reasked = True
-        return Call(failed, reask=True)
+        return Call(failed, self._desk.insist(failed.name, trail.tokens), reask=True)
 
     def _within_budget(self, trail: Trail) -> NextStep:
         if trail.attempts >= self._max_attempts:

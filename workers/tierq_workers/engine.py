@@ -11,18 +11,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
+from tierq_shared.ids import new_id
 from tierq_shared.queues import BrokerDown, Chunk, Publisher
 from tierq_shared.settings import Settings
-from tierq_shared.store import schema, sweeps
+from tierq_shared.store import leases, schema, sweeps
 from tierq_shared.store.claims import ClaimedTask, NewAttempt
 from tierq_shared.store.connection import Store
 from tierq_shared.store.outcomes import Ended, Step
 from tierq_workers.admission import Admission, Entry
 from tierq_workers.announcer import Announcer
-from tierq_workers.execution import TaskRun, TierRuntime
+from tierq_workers.execution import PermittedAttempt, TaskRun, TierRuntime
 from tierq_workers.lease import Lease
+from tierq_workers.permits.keeper import Keeper
 from tierq_workers.progress import Delivery, Progress
 from tierq_workers.recorder import Group, Recorder, Result
 from tierq_workers.sweeper import Sweeper
@@ -106,7 +108,7 @@ class Engine:
 
     async def _begin(self) -> None:
         self._transport = Transport(max_response_bytes=self._settings.worker.max_response_bytes)
-        self._runtime = TierRuntime(self._settings, self._tier, self._transport)
+        self._runtime = TierRuntime(self._settings, self._tier, self._transport, holder=new_id())
         self._recorder = Recorder(
             self._store,
             self._recording,
@@ -117,15 +119,32 @@ class Engine:
             on_commit=self._after_commit,
             on_lease_lost=self._lease.replace,
         )
-        self._admission = Admission(self._settings.tiers[self._tier].max_in_flight, self._recorder.wake)
+        slots = self._settings.tiers[self._tier].max_in_flight
+        self._admission = Admission(slots, self._recorder.wake, self._runtime.chain.room)
         self._recorder.admission = self._admission
+        self._keeper = self._make_keeper()
         await self._lease.begin()
+        await self._keeper.sync()
         self._services = [
             asyncio.create_task(service)
-            for service in (self._recorder.run(), self._lease.keep(), self._sweep_for_ever())
+            for service in (self._recorder.run(), self._lease.keep(), self._keeper.run(), self._sweep_for_ever())
         ]
         for service in self._services:
             service.add_done_callback(_end_process)
+
+    def _make_keeper(self) -> Keeper:
+        return Keeper(
+            self._runtime.desk,
+            self._settings.state_url.get_secret_value() if self._settings.state_url else None,
+            waiting=lambda: self._admission.waiting,
+            is_busy=lambda: bool(self._runs),
+            processes=lambda: self._in_thread(self._count_workers),
+            on_change=self._recorder.wake,
+        )
+
+    def _count_workers(self) -> int:
+        with self._store.reading() as connection:
+            return sum(leases.live_workers(connection).values())
 
     async def _admit(self, chunk: Chunk) -> None:
         if self._draining:
@@ -133,6 +152,7 @@ class Engine:
             return
         delivery = self._deliveries[chunk.id] = Delivery(chunk)
         entry = self._admission.enter(chunk)
+        self._keeper.wake()
         await self._hold(entry)
         entry.closing = True
         # A claim of it may be under way; what comes of it decides what is left.
@@ -144,18 +164,22 @@ class Engine:
             self._give_back(replace(chunk, task_ids=entry.unclaimed), self._rest_of(entry))
 
     async def _hold(self, entry: Entry) -> None:
-        """Keeps a chunk while it waits for slots, for as long as a fresh chunk would still find a free receiver."""
+        """Keeps a chunk while it waits for slots or permits, for as long as a fresh one would find a free receiver."""
         hold = self._settings.worker.hold
         for _ in range(_LONGEST_HOLDS):
             await asyncio.wait({entry.done}, timeout=hold)
             if entry.done.done() or self._admission.is_last_of(entry, RECEIVERS):
                 return
+            if self._runtime.chain.rest_s() > hold:
+                return
 
     def _rest_of(self, entry: Entry) -> float:
         """When what is left of a chunk is due: at once, or when the deployment chain has rested."""
-        if not entry.left or self._draining:
+        if self._draining:
             return 0.0
-        return max(_LEAST_REST_S, self._runtime.chain.rest_s())
+        rest_s = self._runtime.chain.rest_s()
+        could_run = bool(entry.waiting) and rest_s < _LEAST_REST_S
+        return 0.0 if could_run else max(_LEAST_REST_S, rest_s)
 
     def _give_back(self, chunk: Chunk, after_s: float) -> None:
         """Back to the broker; while the chain rests, by way of the sweeper when it is due."""
@@ -177,7 +201,8 @@ class Engine:
     def _after_commit(self, group: Group, result: Result) -> None:
         """A commit is through: claimed tasks begin, waiting producers hear, escalated chunks are published."""
         for task, attempt in result.claims.taken:
-            self._start(task, attempt)
+            # As the runtime chose it.
+            self._start(task, cast("PermittedAttempt", attempt))
         if result.committed.chunks:
             self._publish(result.committed.chunks)
         ended = [(task.batch_id, task.position) for task, _ in result.claims.refused]
@@ -191,7 +216,7 @@ class Engine:
         if ended:
             self._chores.submit(self._announcer.announce, ended)
 
-    def _start(self, task: ClaimedTask, attempt: NewAttempt) -> None:
+    def _start(self, task: ClaimedTask, attempt: PermittedAttempt) -> None:
         delivery = self._deliveries.get(task.chunk_id or "")
         if delivery is not None:
             self._progress.claimed(delivery, task.id)
@@ -245,6 +270,7 @@ class Engine:
             service.cancel()
         await asyncio.gather(*self._services, return_exceptions=True)
         await self._recorder.commit_pending()
+        await self._keeper.aclose()
         await self._lease.end()
         await self._transport.aclose()
         self._progress.stop()

@@ -26,9 +26,10 @@ from tierq_shared.store.claims import ClaimedTask, NewAttempt, Refusal, read_spe
 from tierq_shared.store.outcomes import AttemptResult, Ended, Requeued, Step
 from tierq_workers.answers import Kind, Problem
 from tierq_workers.chain import Call, Chain, Escalate, Fail, NextStep, Trail, Wait
-from tierq_workers.limits import Rests
+from tierq_workers.permits.desk import Desk, Permit
 from tierq_workers.prices import PriceList
 from tierq_workers.providers import adapter_for
+from tierq_workers.providers.allowances import Allowance, read_allowance
 from tierq_workers.providers.base import Completion, ProviderError
 from tierq_workers.transport import Transport
 
@@ -39,6 +40,12 @@ _RESERVE_BYTES_PER_TOKEN = 3
 
 _RESERVE_FRAME_TOKENS = 200
 """What a provider's own framing of messages and schema may add."""
+
+_BYTES_PER_TOKEN = 4
+"""What a permit reserves is no worst case: it is what a call is likely to need (OpenAI's rule of thumb for English)."""
+
+_LIKELY_OUTPUT_TOKENS = 100
+"""Where the bound on the output is higher: most answers are far below theirs. What calls use corrects both."""
 
 _MAX_KINDS = 1_000
 
@@ -53,10 +60,17 @@ class Lane:
     key: SecretStr | None = field(repr=False)
 
 
-class TierRuntime:
-    """What all runs of one tier share: deployments, prices, policy, transport."""
+@dataclass(frozen=True, slots=True)
+class PermittedAttempt(NewAttempt):
+    """An attempt with the permit that its call was given."""
 
-    def __init__(self, settings: Settings, tier: str, transport: Transport) -> None:
+    permit: Permit
+
+
+class TierRuntime:
+    """What all runs of one tier share: deployments, prices, policy, permits, transport."""
+
+    def __init__(self, settings: Settings, tier: str, transport: Transport, holder: str = "") -> None:
         self.tier = tier
         self.policy: Policy = settings.make_policy()
         self.settings = settings
@@ -68,9 +82,10 @@ class TierRuntime:
             deployment.name: Lane(resolve_base_url(deployment), resolve_key(deployment))
             for deployment in settings.chain(tier)
         }
+        self.desk = Desk(settings.chain(tier), settings.limits, holder=holder)
         self.chain = Chain(
             settings.chain(tier),
-            Rests(),
+            self.desk,
             spill_after_s=settings.tiers[tier].spill_after,
             max_attempts=settings.worker.max_attempts,
             windows={name: self._prices.context_window(lane.deployment) for name, lane in self.lanes.items()},
@@ -88,21 +103,22 @@ class TierRuntime:
 
     def first_attempt(self, task: ClaimedTask) -> NewAttempt | Refusal | None:
         """The attempt that a claim writes ahead; None where the task has to wait, a refusal where nobody may run it."""
-        step = self.chain.first(trail_of(task))
+        kind = self.kinds[task.spec_id]
+        step = self.chain.first(trail_of(task, kind))
         if isinstance(step, Fail):
             return Refusal(step.code, step.message)
-        return self.attempt(task, self.kinds[task.spec_id], step, task.attempts + 1) if isinstance(step, Call) else None
+        return self.attempt(task, kind, step, task.attempts + 1) if isinstance(step, Call) else None
 
-    def attempt(self, task: ClaimedTask, kind: Kind, call: Call, ordinal: int) -> NewAttempt:
+    def attempt(self, task: ClaimedTask, kind: Kind, call: Call, ordinal: int) -> PermittedAttempt:
         deployment = call.deployment
-        asked = len(task.input_json.encode()) + kind.system_bytes + (MAX_QUOTED_ANSWER if call.reask else 0)
+        asked = _asked_bytes(task, kind) + (MAX_QUOTED_ANSWER if call.reask else 0)
         input_tokens = asked // _RESERVE_BYTES_PER_TOKEN + _RESERVE_FRAME_TOKENS
         rates = self._prices.rates(deployment, input_tokens=input_tokens)
         output_tokens = kind.spec.max_output_tokens or deployment.max_output_tokens
         # All of it written to the provider's cache, where that is dearer than plain input.
         written = input_tokens if rates and rates.cache_write > rates.input else 0
         worst = Usage(input_tokens=input_tokens, cache_write_tokens=written, output_tokens=output_tokens)
-        return NewAttempt(
+        return PermittedAttempt(
             id=new_id(),
             task_id=task.id,
             epoch=task.epoch,
@@ -114,18 +130,26 @@ class TierRuntime:
             lane="reask" if call.reask else "call",
             reserved_nusd=rates.cost_nusd(worst) if rates else None,
             price_version=rates.version if rates else None,
+            permit=call.permit,
         )
 
     def rates(self, deployment: Deployment, usage: Usage) -> Rates | None:
         return self._prices.rates(deployment, input_tokens=usage.input_tokens)
 
 
-def trail_of(task: ClaimedTask) -> Trail:
+def _asked_bytes(task: ClaimedTask, kind: Kind) -> int:
+    return len(task.input_json.encode()) + kind.system_bytes
+
+
+def trail_of(task: ClaimedTask, kind: Kind) -> Trail:
+    """What is known of a task before its first call in this claim."""
+    answer = min(kind.spec.max_output_tokens or _LIKELY_OUTPUT_TOKENS, _LIKELY_OUTPUT_TOKENS)
     return Trail(
         urgency=task.urgency,
         waited_s=(task.claimed_at - task.created_at).total_seconds(),
         require=task.constraints.get("require", {}),
         attempts=task.attempts + 1,
+        tokens=_asked_bytes(task, kind) / _BYTES_PER_TOKEN + answer,
     )
 
 
@@ -133,14 +157,14 @@ class TaskRun:
     """One claim of one task, from its first call to what became of it."""
 
     def __init__(
-        self, runtime: TierRuntime, task: ClaimedTask, attempt: NewAttempt, kind: Kind, record: Record
+        self, runtime: TierRuntime, task: ClaimedTask, attempt: PermittedAttempt, kind: Kind, record: Record
     ) -> None:
         self.task = task
         self._runtime = runtime
         self._attempt = attempt
         self._kind = kind
         self._record = record
-        self._trail = trail_of(task)
+        self._trail = trail_of(task, kind)
         self._input: dict[str, Any] = orjson.loads(task.input_json)
         self._cost: int | None = task.cost_nusd
         self._claimed_at = time.monotonic()
@@ -154,13 +178,13 @@ class TaskRun:
         """
         while True:
             step = await self._make_attempt()
-            if not isinstance(step.next, NewAttempt):
+            if not isinstance(step.next, PermittedAttempt):
                 return step
             if not await self._took_over(step, step.next):
                 return None
             self._trail.attempts += 1
 
-    async def _took_over(self, step: Step, following: NewAttempt) -> bool:
+    async def _took_over(self, step: Step, following: PermittedAttempt) -> bool:
         """Records a step; whether its further attempt is this run's to make. Cancelling waits for the commit."""
         recording = asyncio.ensure_future(self._record(step))
         try:
@@ -176,6 +200,7 @@ class TaskRun:
     def given_up(self, why: str) -> Step:
         """The step for a call that this worker broke off itself: what the provider did of it is unknown."""
         was_sent = bool(self._began)
+        self._runtime.desk.settle(self._attempt.permit, None)
         result = AttemptResult(
             id=self._attempt.id,
             outcome=AttemptOutcome.UNKNOWN if was_sent else AttemptOutcome.CANCELLED,
@@ -192,7 +217,8 @@ class TaskRun:
 
     async def _make_attempt(self) -> Step:
         lane = self._runtime.lanes[self._attempt.deployment]
-        answer = await self._call(lane)
+        answer, allowance = await self._call(lane)
+        self._runtime.desk.settle(self._attempt.permit, answer, allowance)
         if isinstance(answer, Completion):
             output = self._checked(answer)
             if not isinstance(output, Problem):
@@ -205,7 +231,7 @@ class TaskRun:
         result = self._failure(answer, lane)
         return self._step(result, self._next(lane.deployment, answer))
 
-    async def _call(self, lane: Lane) -> Completion | ProviderError:
+    async def _call(self, lane: Lane) -> tuple[Completion | ProviderError, Allowance | None]:
         deployment = lane.deployment
         if self._prompt is None:
             self._prompt = self._kind.template.render(self._input, max_output_tokens=deployment.max_output_tokens)
@@ -216,7 +242,9 @@ class TaskRun:
         answer = await self._runtime.transport.send(
             request, timeout_s=self._timeout_s(deployment), total_s=self._left_s()
         )
-        return answer if isinstance(answer, ProviderError) else adapter.parse(answer)
+        if isinstance(answer, ProviderError):
+            return answer, None
+        return adapter.parse(answer), read_allowance(answer.headers)
 
     def _timeout_s(self, deployment: Deployment) -> float:
         """A call is not waited for beyond the task's deadline."""

@@ -9,7 +9,8 @@ import pytest
 
 from tierq_shared.queues import Chunk
 from tierq_shared.store.claims import Claims
-from tierq_workers.admission import Admission, Entry
+from tierq_workers.admission import LOOK_AGAIN_S, Admission, Entry
+from tierq_workers.chain import Room
 
 
 class Wakes:
@@ -18,6 +19,14 @@ class Wakes:
 
     def __call__(self) -> None:
         self.count += 1
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at = 1_000.0
+
+    def __call__(self) -> float:
+        return self.at
 
 
 def admission(slots: int) -> tuple[Admission, Wakes]:
@@ -47,7 +56,7 @@ async def test_higher_priority_first_then_age() -> None:
 async def test_an_urgent_chunk_passes_one_that_is_half_drawn() -> None:
     place, _ = admission(2)
     enter(place, "long", 5, 1)
-    assert place.draw().ids == ["long0", "long1"]
+    place.settle(place.draw(), taken(["long0", "long1"]))
     enter(place, "urgent", 1, 9)
     place.release(2)
     assert place.draw().ids == ["urgent0", "long2"]
@@ -82,7 +91,7 @@ async def test_ids_that_need_no_run_free_their_slots_and_those_that_cannot_run_a
     assert place.in_use == 1
     assert wakes.count > before or not entry.waiting
     assert entry.unclaimed == ["a2"]
-    assert entry.done.done()
+    assert not entry.done.done(), "what was left is looked at again"
 
 
 async def test_a_closing_entry_is_not_drawn_from() -> None:
@@ -106,6 +115,45 @@ async def test_an_undone_draw_waits_again_first_in_line(entries: int, spare_slot
     assert all(entry.settled.is_set() for entry in drawn)
     enter(place, "z", 1)
     assert place.draw().ids[: 2 * entries] == [f"{name}{number}" for name in names for number in (0, 1)]
+
+
+async def test_ids_that_were_left_are_looked_at_again_behind_the_others() -> None:
+    clock = Clock()
+    place = Admission(3, Wakes(), clock=clock)
+    enter(place, "a", 5)
+    place.settle(place.draw(), taken(["a0"], left=["a1", "a2"]))
+    draw = place.draw()
+    assert draw.ids == ["a3", "a4"]
+    place.settle(draw, taken(["a3", "a4"]))
+    clock.at += LOOK_AGAIN_S
+    place.release()
+    assert place.draw().ids == ["a1"]
+
+
+async def test_no_more_ids_than_permits() -> None:
+    place = Admission(100, Wakes(), lambda: Room(2, 2), Clock())
+    enter(place, "batch", 50, 5)
+    enter(place, "more", 50, 5)
+    assert place.draw().ids == ["batch0", "batch1"]
+
+
+async def test_urgent_tasks_may_take_any_deployment_and_one_other_is_looked_at_now_and_then() -> None:
+    clock = Clock()
+    place = Admission(100, Wakes(), lambda: Room(0, 5), clock)
+    enter(place, "batch", 50, 5)
+    enter(place, "urgent", 3, 9)
+    draw = place.draw()
+    assert draw.ids == ["urgent0", "urgent1", "urgent2", "batch0"]
+    place.settle(draw, taken(["urgent0", "urgent1", "urgent2"], left=["batch0"]))
+    assert place.draw().ids == []
+    clock.at += LOOK_AGAIN_S
+    assert place.draw().ids == ["batch1"]
+
+
+async def test_without_permits_nothing_is_claimed() -> None:
+    place = Admission(100, Wakes(), lambda: Room(0, 0), Clock())
+    enter(place, "urgent", 3, 9)
+    assert place.draw().ids == []
 
 
 async def test_an_undone_draw_keeps_the_order_of_a_half_drawn_chunk() -> None:

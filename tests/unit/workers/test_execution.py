@@ -15,7 +15,7 @@ from tierq_shared.specs import SpecBody
 from tierq_shared.store.claims import ClaimedTask, NewAttempt
 from tierq_shared.store.outcomes import Requeued, Step
 from tierq_workers.answers import Kind
-from tierq_workers.execution import TaskRun, TierRuntime
+from tierq_workers.execution import PermittedAttempt, TaskRun, TierRuntime
 from tierq_workers.providers.base import ProviderError, Response
 
 SETTINGS = Settings.model_validate(
@@ -81,7 +81,7 @@ def claimed(**fields: Any) -> ClaimedTask:
     return ClaimedTask(**{**values, **fields})
 
 
-class Desk:
+class Claimed:
     """A run with a provider, and what it recorded on the way."""
 
     def __init__(self, provider: Provider, *, holds: bool = False, spec: SpecBody = SPEC, **fields: Any) -> None:
@@ -91,7 +91,7 @@ class Desk:
         self.runtime.kinds[spec.id] = Kind(spec)
         task = claimed(**fields)
         attempt = self.runtime.first_attempt(task)
-        assert attempt is not None
+        assert isinstance(attempt, PermittedAttempt)
         self.attempt = attempt
         self.run = TaskRun(self.runtime, task, attempt, Kind(spec), self.record)
 
@@ -103,58 +103,58 @@ class Desk:
 
 
 async def test_a_success_costs_what_its_tokens_cost() -> None:
-    desk = Desk(Provider(answered("bug")))
-    step = await desk.run.run()
+    claim = Claimed(Provider(answered("bug")))
+    step = await claim.run.run()
     assert step.result is not None
     assert (step.result.cost_nusd, step.cost_nusd) == (200_000, 200_000)
-    assert step.result.id == desk.attempt.id
+    assert step.result.id == claim.attempt.id
 
 
 async def test_each_further_call_is_written_ahead_and_costs_add_up() -> None:
-    desk = Desk(Provider(OVERLOADED, answered("spam"), answered("bug")))
-    step = await desk.run.run()
-    following = [one.next for one in desk.recorded]
+    claim = Claimed(Provider(OVERLOADED, answered("spam"), answered("bug")))
+    step = await claim.run.run()
+    following = [one.next for one in claim.recorded]
     assert [(one.ordinal, one.deployment, one.lane) for one in following if isinstance(one, NewAttempt)] == [
         (2, "other", "call"),
         (3, "other", "reask"),
     ]
-    assert [one.result.cost_nusd for one in desk.recorded if one.result] == [0, 200_000]
+    assert [one.result.cost_nusd for one in claim.recorded if one.result] == [0, 200_000]
     assert step.cost_nusd == 400_000
 
 
 async def test_a_call_without_an_answer_stays_charged_at_its_worst_case() -> None:
-    desk = Desk(Provider(ProviderError(ErrorClass.OVERLOADED, "reset"), answered("bug")))
-    step = await desk.run.run()
-    (first,) = desk.recorded
+    claim = Claimed(Provider(ProviderError(ErrorClass.OVERLOADED, "reset"), answered("bug")))
+    step = await claim.run.run()
+    (first,) = claim.recorded
     assert first.result is not None
-    assert (first.result.outcome, first.result.cost_nusd) == ("unknown", desk.attempt.reserved_nusd)
-    assert step.cost_nusd == 200_000 + (desk.attempt.reserved_nusd or 0)
+    assert (first.result.outcome, first.result.cost_nusd) == ("unknown", claim.attempt.reserved_nusd)
+    assert step.cost_nusd == 200_000 + (claim.attempt.reserved_nusd or 0)
 
 
 async def test_a_call_that_never_left_costs_nothing() -> None:
     refused = ProviderError(ErrorClass.OVERLOADED, "connection refused", sent=False)
-    desk = Desk(Provider(refused, answered("bug")))
-    assert (await desk.run.run()).cost_nusd == 200_000
+    claim = Claimed(Provider(refused, answered("bug")))
+    assert (await claim.run.run()).cost_nusd == 200_000
 
 
 async def test_a_call_that_is_broken_off_stays_charged_and_the_task_waits_again() -> None:
     provider = Provider(None)
-    desk = Desk(provider)
-    await broken_off(desk, lambda: provider.calls)
-    step = desk.run.given_up("stopped")
+    claim = Claimed(provider)
+    await broken_off(claim, lambda: provider.calls)
+    step = claim.run.given_up("stopped")
     assert step.result is not None
-    assert (step.result.id, step.result.outcome) == (desk.attempt.id, "unknown")
-    assert step.result.cost_nusd == step.cost_nusd == desk.attempt.reserved_nusd
+    assert (step.result.id, step.result.outcome) == (claim.attempt.id, "unknown")
+    assert step.result.cost_nusd == step.cost_nusd == claim.attempt.reserved_nusd
     assert isinstance(step.next, Requeued)
 
 
 async def test_a_call_that_was_never_made_is_not_charged() -> None:
     """The worker stops between writing a further attempt ahead and calling: nothing of that attempt was sent."""
     provider = Provider(answered("spam"), answered("bug"))
-    desk = Desk(provider, holds=True)
-    await broken_off(desk, lambda: desk.recorded)
-    step = desk.run.given_up("stopped")
-    following = desk.recorded[0].next
+    claim = Claimed(provider, holds=True)
+    await broken_off(claim, lambda: claim.recorded)
+    step = claim.run.given_up("stopped")
+    following = claim.recorded[0].next
     assert isinstance(following, NewAttempt)
     assert step.result is not None
     assert provider.calls == 1
@@ -162,14 +162,14 @@ async def test_a_call_that_was_never_made_is_not_charged() -> None:
     assert step.cost_nusd == 200_000
 
 
-async def broken_off(desk: Desk, until: Any) -> None:
-    running = asyncio.create_task(desk.run.run())
+async def broken_off(claim: Claimed, until: Any) -> None:
+    running = asyncio.create_task(claim.run.run())
     async with asyncio.timeout(10):
         while not until():  # noqa: ASYNC110  # a plain look at what the run has done so far
             await asyncio.sleep(0.001)
     running.cancel()
-    if desk.holds is not None:
-        desk.holds.set()  # the commit under way comes to its end
+    if claim.holds is not None:
+        claim.holds.set()  # the commit under way comes to its end
     with pytest.raises(asyncio.CancelledError):
         await running
 
@@ -177,28 +177,28 @@ async def broken_off(desk: Desk, until: Any) -> None:
 def test_the_reserve_covers_a_long_output_and_a_long_prompt() -> None:
     """What an attempt reserves is its worst case: it may not cost more than that."""
     spec = SpecBody(type="generate", name="essay", instructions="i" * 90_000, max_output_tokens=20_000)
-    desk = Desk(Provider(), spec=spec, type="generate", spec_id=spec.id, input_json='{"prompt":"write"}')
+    claim = Claimed(Provider(), spec=spec, type="generate", spec_id=spec.id, input_json='{"prompt":"write"}')
     worst = (90_000 // 4) * 1_000 + 20_000 * 10_000
-    assert (desk.attempt.reserved_nusd or 0) >= worst
+    assert (claim.attempt.reserved_nusd or 0) >= worst
 
 
 def test_the_reserve_counts_bytes_of_any_script() -> None:
-    latin, other = (Desk(Provider(), input_json=f'{{"text":"{letter * 9_000}"}}').attempt for letter in "a漢")
+    latin, other = (Claimed(Provider(), input_json=f'{{"text":"{letter * 9_000}"}}').attempt for letter in "a漢")
     assert (other.reserved_nusd or 0) > (latin.reserved_nusd or 0)
 
 
 async def test_a_deadline_that_passed_ends_the_task_instead_of_a_further_call() -> None:
     at = datetime.now(UTC)
-    desk = Desk(Provider(OVERLOADED), claimed_at=at, deadline=at - timedelta(seconds=1))
-    step = await desk.run.run()
+    claim = Claimed(Provider(OVERLOADED), claimed_at=at, deadline=at - timedelta(seconds=1))
+    step = await claim.run.run()
     assert getattr(step.next, "state", None) == "expired"
 
 
 async def test_a_run_outlives_its_runtimes_specs() -> None:
     """A worker that has met many specs forgets some, and runs under way go on."""
-    desk = Desk(Provider(OVERLOADED, answered("bug")))
-    desk.runtime.kinds = {}
-    step = await desk.run.run()
+    claim = Claimed(Provider(OVERLOADED, answered("bug")))
+    claim.runtime.kinds = {}
+    step = await claim.run.run()
     assert getattr(step.next, "state", None) == "succeeded"
 
 
