@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, Table, insert
 from sqlalchemy.exc import DBAPIError
 
+from tierq_shared.store.connection import hide_rows_of_driver
+
 
 def bulk_insert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     """Adds rows that all name the same columns: COPY where psycopg is the driver, else one INSERT with many rows.
@@ -29,6 +31,7 @@ def _copy(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) 
             for row in rows:
                 copy.write_row([row[column] for column in columns])
     except driver.Error as error:
+        hide_rows_of_driver(error)
         # The same exceptions as SQLAlchemy's own statements raise, so that retries and callers see no difference.
         raise DBAPIError.instance(
             statement,

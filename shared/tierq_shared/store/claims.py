@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from tierq_shared.store.clock import now
 from tierq_shared.store.tables import attempts, batches, chunks, payloads, specs, tasks, workers
@@ -41,6 +41,8 @@ class ClaimedTask:
     """Calls before this claim."""
     cost_nusd: int | None
     """What those cost; None where any was unpriced."""
+    uncounted_attempts: int = 0
+    """Those of ``attempts`` that do not count against the budget of calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ _CLAIM_ROWS = (
         tasks.c.deadline,
         tasks.c.constraints,
         tasks.c.attempts,
+        tasks.c.uncounted_attempts,
         tasks.c.cost_nusd,
         payloads.c.input,
         now().label("claimed_at"),
@@ -211,18 +214,6 @@ def read_specs(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
     return {row.id: row.content for row in rows}
 
 
-def ready_tasks(connection: Connection, tier: str) -> int:
-    """How many tasks wait on a tier and could run now: the true backlog."""
-    statement = select(func.count(tasks.c.id)).join_from(tasks, batches, batches.c.id == tasks.c.batch_id)
-    ready = statement.where(
-        tasks.c.tier == tier,
-        tasks.c.state == "queued",
-        or_(tasks.c.not_before.is_(None), tasks.c.not_before <= now()),
-        batches.c.cancelled_at.is_(None),
-    )
-    return connection.execute(ready).scalar_one()
-
-
 def _claimed(row: Any) -> ClaimedTask:
     return ClaimedTask(
         id=row.id,
@@ -242,6 +233,7 @@ def _claimed(row: Any) -> ClaimedTask:
         constraints=orjson.loads(row.constraints) if row.constraints else {},
         attempts=row.attempts,
         cost_nusd=row.cost_nusd,
+        uncounted_attempts=row.uncounted_attempts,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, Float, literal
+from sqlalchemy import DateTime, Dialect, Float, literal, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
@@ -45,6 +45,11 @@ def now(seconds: float | ColumnElement[float] = 0.0) -> ColumnElement[datetime]:
     """The database's time, plus ``seconds`` (which may be negative, or a bound parameter)."""
     offset = literal(float(seconds), Float) if isinstance(seconds, int | float) else seconds
     return _Now(offset)
+
+
+def instant(seconds: float = 0.0) -> ColumnElement[datetime]:
+    """Like `now`, but read once for the whole statement: an index can be asked about it, row locks do not renew it."""
+    return select(now(seconds)).scalar_subquery()
 
 
 @compiles(_Now, "sqlite")

@@ -24,6 +24,10 @@ _RETRYABLE_SQLSTATES = {"40001", "40P01", "55P03"}
 """serialization_failure, deadlock_detected, lock_not_available (PostgreSQL, appendix A)."""
 
 
+_QUOTING_SQLSTATES = {"22", "P0"}
+"""Classes of errors whose very message quotes values: data exceptions, and what a trigger raises."""
+
+
 class Store:
     """The store of one process: reads in transactions of their own, writes that are retried where that is safe."""
 
@@ -82,7 +86,7 @@ def is_passing(error: DBAPIError) -> bool:
 def _engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter quotes the part of a password that it takes for a port
         raise ConfigurationError(
             "the database URL cannot be read: write sqlite:////absolute/path.db or postgresql://user@host/database"
         ) from None
@@ -106,12 +110,32 @@ def _engine(url: str) -> Engine:
     return engine
 
 
+def hide_rows(error: DBAPIError) -> None:
+    """Takes the rows out of an error's text, and out of the driver's own error that tracebacks show as its cause."""
+    error.hide_parameters = True
+    if error.orig is not None:
+        hide_rows_of_driver(error.orig)
+        if _diagnosis(error.orig):
+            error.args = (f"({type(error.orig).__name__}) {error.orig}",)
+
+
+def hide_rows_of_driver(error: BaseException) -> None:
+    """The same for a driver's error: PostgreSQL quotes rows in its DETAIL, values in what it says of bad data."""
+    diagnosis = _diagnosis(error)
+    if diagnosis:
+        quotes = (diagnosis.sqlstate or "")[:2] in _QUOTING_SQLSTATES
+        error.args = (f"SQLSTATE {diagnosis.sqlstate}" if quotes else diagnosis.message_primary,)
+
+
+def _diagnosis(error: BaseException) -> Any:
+    """What the server said, in parts; None where the error is another's, such as that it cannot be reached."""
+    diagnosis = getattr(error, "diag", None)
+    return diagnosis if getattr(diagnosis, "message_primary", None) else None
+
+
 def _hide_rows(context: ExceptionContext) -> None:
-    """PostgreSQL quotes rows in what it says beside its message: that does not come out with an error's text."""
-    error = context.sqlalchemy_exception
-    primary = getattr(getattr(context.original_exception, "diag", None), "message_primary", None)
-    if error is not None and primary:
-        error.args = (f"({type(context.original_exception).__name__}) {primary}",)
+    if isinstance(context.sqlalchemy_exception, DBAPIError):
+        hide_rows(context.sqlalchemy_exception)
 
 
 def _tune_sqlite(engine: Engine) -> None:

@@ -27,21 +27,18 @@ def register_worker(connection: Connection, worker_id: str, tier: str, release: 
     )
 
 
-def renew(connection: Connection, worker_id: str, lease_s: float) -> bool:
-    """Renews a worker's lease; False where it is over, and its tasks are others' by now."""
+def renew(connection: Connection, worker_id: str, lease_s: float, rest_s: float = 0.0) -> bool:
+    """Renews a worker's lease; False where it is over, and its tasks are others' by now.
+
+    ``rest_s``: how long its deployment chain rests, for people and for whoever scales its tier.
+    """
     renewed = connection.execute(
         update(workers)
         .where(workers.c.id == worker_id, workers.c.lease_until > now(), workers.c.stopped_at.is_(None))
-        .values(lease_until=now(lease_s))
+        .values(lease_until=now(lease_s), resting_until=now(rest_s) if rest_s else None)
         .returning(workers.c.id)
     )
     return renewed.first() is not None
-
-
-def rest(connection: Connection, worker_id: str, seconds: float | None) -> None:
-    """Says how long this worker's whole deployment chain rests; None where it no longer does."""
-    until = now(seconds) if seconds else None
-    connection.execute(update(workers).where(workers.c.id == worker_id).values(resting_until=until))
 
 
 def stop_worker(connection: Connection, worker_id: str) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, func, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from tierq_shared.ids import new_id
 from tierq_shared.money import Usage
@@ -16,7 +15,9 @@ from tierq_shared.outcomes import TERMINAL
 from tierq_shared.queues import CHUNK_SIZE, Chunk
 from tierq_shared.store.claims import NewAttempt, insert_attempts
 from tierq_shared.store.clock import UtcDateTime, now
-from tierq_shared.store.tables import attempts, batches, chunks, decisions, payloads, tallies, tasks
+from tierq_shared.store.failures import ALL_FAILED, calls_of
+from tierq_shared.store.tables import attempts, batches, chunks, decisions, payloads, tasks
+from tierq_shared.store.tallies import add_to_tallies, correct_tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class Requeued:
     """Why it changes its tier; None where it does not."""
     policy_version: str = ""
     signals: str = "{}"
+    uncounted: int = 0
+    """Calls of this claim that do not count against the task's budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,7 @@ _REQUEUE = (
         tier=bindparam("new_tier"),
         cost_nusd=bindparam("new_cost"),
         not_before=bindparam("due", type_=UtcDateTime()),
+        uncounted_attempts=tasks.c.uncounted_attempts + bindparam("uncounted"),
         chunk_id=bindparam("new_chunk"),
         worker_id=None,
     )
@@ -176,53 +180,6 @@ def commit_steps(connection: Connection, worker_id: str, steps: Sequence[Step]) 
     return Committed(
         [is_own and step.task_id not in refused for step, is_own in zip(steps, own, strict=True)], new_chunks
     )
-
-
-_ENDED_TASKS = (
-    select(func.coalesce(func.sum(tallies.c.succeeded + tallies.c.failed + tallies.c.cancelled + tallies.c.expired), 0))
-    .where(tallies.c.batch_id == batches.c.id)
-    .scalar_subquery()
-)
-
-_FINISH = (
-    update(batches)
-    .where(batches.c.id.in_(bindparam("ids", expanding=True)))
-    .where(batches.c.state == "running", batches.c.total <= _ENDED_TASKS)
-    .values(state="finished", finished_at=now())
-)
-
-
-def finish_batches(connection: Connection, batch_ids: Iterable[str]) -> None:
-    """Ends those of the batches whose every task has ended."""
-    connection.execute(_FINISH, {"ids": sorted(batch_ids)})
-
-
-_TALLIED = ("succeeded", "failed", "cancelled", "expired", "cost_nusd", "unpriced")
-
-
-def _adding(dialect: Any) -> Any:
-    statement = dialect.insert(tallies)
-    added = {name: tallies.c[name] + statement.excluded[name] for name in _TALLIED}
-    return statement.on_conflict_do_update(index_elements=["batch_id", "tier", "worker_id"], set_=added)
-
-
-_ADD_TO_TALLIES = {"postgresql": _adding(postgresql), "sqlite": _adding(sqlite)}
-
-
-def add_to_tallies(connection: Connection, worker_id: str, ended: Iterable[tuple[str, str, str, int | None]]) -> None:
-    """Counts ended tasks, given as (batch, tier, state, cost), into rows that this worker alone adds to."""
-    counts: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for batch_id, tier, state, cost in ended:
-        row = counts[batch_id, tier]
-        row[state] += 1
-        row["cost_nusd"] += cost or 0
-        row["unpriced"] += cost is None
-    rows = [
-        {"batch_id": batch_id, "tier": tier, "worker_id": worker_id, **{name: row.get(name, 0) for name in _TALLIED}}
-        for (batch_id, tier), row in sorted(counts.items())
-    ]
-    if rows:
-        connection.execute(_ADD_TO_TALLIES[connection.dialect.name], rows)
 
 
 def insert_chunks(connection: Connection, waiting: Iterable[tuple[str, str, int, str]], due: Any = None) -> list[Chunk]:
@@ -298,8 +255,10 @@ def _end(connection: Connection, worker_id: str, ended: Sequence[tuple[Step, End
             for step, end in ended
         ],
     )
+    calls = calls_of(connection, [step.task_id for step, end in ended if end.error_code == ALL_FAILED])
+    texts = [(step.task_id, end.output, calls.get(step.task_id, end.error)) for step, end in ended]
     connection.execute(
-        _OUTPUT, [{"task": step.task_id, "new_output": end.output, "new_error": end.error} for step, end in ended]
+        _OUTPUT, [{"task": task, "new_output": output, "new_error": error} for task, output, error in texts]
     )
     add_to_tallies(
         connection, worker_id, ((step.batch_id, step.tier, end.state, step.cost_nusd) for step, end in ended)
@@ -326,6 +285,7 @@ def _requeue(connection: Connection, requeued: Sequence[tuple[Step, Requeued]]) 
                     "new_cost": step.cost_nusd,
                     "due": due,
                     "new_chunk": chunk_of[step.task_id],
+                    "uncounted": requeue.uncounted,
                 }
                 for step, requeue in together
             ],
@@ -358,8 +318,8 @@ def _ledger_costs(connection: Connection, task_ids: set[str]) -> dict[str, int |
     """What tasks have cost by their attempts; None where any of those is unpriced."""
     if not task_ids:
         return {}
-    statement = select(attempts.c.task_id, _PRICED).where(attempts.c.task_id.in_(sorted(task_ids)))
-    return {row[0]: row[1] for row in connection.execute(statement.group_by(attempts.c.task_id))}
+    statement = select(tasks.c.id, _LEDGER_COST).where(tasks.c.id.in_(sorted(task_ids)))
+    return {row[0]: row[1] for row in connection.execute(statement)}
 
 
 def _correct_costs(connection: Connection, worker_id: str, late: Sequence[Any]) -> None:
@@ -369,27 +329,18 @@ def _correct_costs(connection: Connection, worker_id: str, late: Sequence[Any]) 
     rows = {row.id: row for row in late}
     true_costs = _ledger_costs(connection, set(rows))
     recompute_costs(connection, sorted(rows))
-    corrections = [
-        {
-            "batch_id": row.batch_id,
-            "tier": row.tier,
-            "worker_id": worker_id,
-            **dict.fromkeys(_TALLIED, 0),
-            "cost_nusd": (true_costs[row.id] or 0) - (row.cost_nusd or 0),
-            "unpriced": (true_costs[row.id] is None) - (row.cost_nusd is None),
-        }
-        for row in rows.values()
-        if row.state in TERMINAL and row.id in true_costs
-    ]
-    for correction in corrections:
-        connection.execute(_ADD_TO_TALLIES[connection.dialect.name], correction)
+    for row in rows.values():
+        if row.state in TERMINAL and row.id in true_costs:
+            correct_tally(connection, worker_id, row.batch_id, row.tier, row.cost_nusd, true_costs[row.id])
 
 
 _PRICED = case((func.count() == func.count(attempts.c.cost_nusd), func.coalesce(func.sum(attempts.c.cost_nusd), 0)))
 
 
+# Task by task: of `task_id IN (…)` PostgreSQL's planner expects half the ledger while the table has no statistics.
+_LEDGER_COST = select(_PRICED).where(attempts.c.task_id == tasks.c.id).scalar_subquery()
+
+
 def recompute_costs(connection: Connection, task_ids: Sequence[str]) -> None:
     """Sets tasks' costs to the sum of their attempts'; NULL where any of those is unpriced."""
-    of_task = attempts.c.task_id == tasks.c.id
-    total = select(_PRICED).where(of_task).scalar_subquery()
-    connection.execute(update(tasks).where(tasks.c.id.in_(task_ids)).values(cost_nusd=total))
+    connection.execute(update(tasks).where(tasks.c.id.in_(task_ids)).values(cost_nusd=_LEDGER_COST))

@@ -15,10 +15,24 @@ from tierq_shared.errors import BatchNotFound
 from tierq_shared.money import Usage
 from tierq_shared.outcomes import TERMINAL, Outcome, TaskError, TaskState
 from tierq_shared.store.clock import now
-from tierq_shared.store.tables import attempts, batches, payloads, tallies, tasks
+from tierq_shared.store.tables import attempts, batches, is_word, payloads, tallies, tasks
 
 INTERRUPTED_AFTER_S = 60.0
 """An open batch whose producer was not heard of for this long reads as interrupted."""
+
+FAILED_CODES = frozenset(
+    {
+        "all_deployments_failed",
+        "attempts_exhausted",
+        "internal_error",
+        "invalid_output",
+        "invalid_request",
+        "refused",
+        "too_long",
+        "unrecordable",
+    }
+)
+"""Codes with which tasks fail."""
 
 RETRYABLE_CODES = frozenset({"all_deployments_failed", "attempts_exhausted", "cancelled", "deadline"})
 """Codes of failures that lie in the circumstances: the same task may succeed another time."""
@@ -111,19 +125,24 @@ def progress(connection: Connection, batch_id: str) -> Progress:
 
 def recent_batches(connection: Connection, limit: int = 20) -> list[Progress]:
     """The latest batches, newest first."""
-    rows = connection.execute(_batch_columns().order_by(batches.c.created_at.desc()).limit(limit)).all()
+    # Ids sort by age, and have an index anyway.
+    rows = connection.execute(_batch_columns().order_by(batches.c.id.desc()).limit(limit)).all()
     sums = connection.execute(_tally_sums([row.id for row in rows])).all()
     return [_progress(row, [sum_ for sum_ in sums if sum_.batch_id == row.id]) for row in rows]
 
 
-def states_by_tier(connection: Connection, batch_id: str | None = None) -> dict[tuple[str, str], int]:
-    """How many tasks are in each (tier, state): of a batch, or of those that have not ended in the whole store."""
-    statement = select(tasks.c.tier, tasks.c.state, func.count()).group_by(tasks.c.tier, tasks.c.state)
-    if batch_id is None:
-        statement = statement.where(tasks.c.state.in_(("queued", "running")))
-    else:
-        statement = statement.where(tasks.c.batch_id == batch_id)
-    return {(tier, state): count for tier, state, count in connection.execute(statement)}
+def states_by_tier(connection: Connection, batch_id: str) -> dict[tuple[str, str], int]:
+    """How many of a batch's tasks are in each (tier, state). Those that have ended are not counted anew."""
+    counts = {
+        (tier.tier, state): count
+        for tier in connection.execute(_tally_sums([batch_id]))
+        for state in ("succeeded", "failed", "cancelled", "expired")
+        if (count := int(getattr(tier, state)))
+    }
+    for state in ("queued", "running"):
+        of_tier = select(tasks.c.tier, func.count()).where(is_word(tasks.c.state, state), tasks.c.batch_id == batch_id)
+        counts |= {(tier, state): count for tier, count in connection.execute(of_tier.group_by(tasks.c.tier))}
+    return counts
 
 
 def ended_positions(connection: Connection, batch_id: str) -> list[int]:
@@ -141,9 +160,9 @@ def outcomes(
 ) -> list[Outcome[Any]]:
     """The outcomes of the ended tasks among these positions, in order. ``tags`` are the batch's own."""
     rows = connection.execute(
-        _outcome_columns().where(
-            tasks.c.batch_id == batch_id, tasks.c.position.in_(positions), tasks.c.state.in_(TERMINAL)
-        )
+        select(tasks)
+        .where(tasks.c.batch_id == batch_id, tasks.c.position.in_(positions), tasks.c.state.in_(TERMINAL))
+        .order_by(tasks.c.position)
     ).all()
     return _outcomes(connection, rows, tags, decode)
 
@@ -153,7 +172,10 @@ def outcomes_after(
 ) -> list[Outcome[Any]]:
     """The tasks of a batch in order, beyond a position, as they stand now."""
     rows = connection.execute(
-        _outcome_columns().where(tasks.c.batch_id == batch_id, tasks.c.position > position).limit(limit)
+        select(tasks)
+        .where(tasks.c.batch_id == batch_id, tasks.c.position > position)
+        .order_by(tasks.c.position)
+        .limit(limit)
     ).all()
     return _outcomes(connection, rows, tags, decode)
 
@@ -193,14 +215,6 @@ def _progress(row: Any, sums: Sequence[Any]) -> Progress:
     )
 
 
-def _outcome_columns() -> Any:
-    return (
-        select(tasks, payloads.c.output, payloads.c.error)
-        .join(payloads, payloads.c.task_id == tasks.c.id)
-        .order_by(tasks.c.position)
-    )
-
-
 def _outcomes(connection: Connection, rows: Sequence[Any], tags: dict[str, str], decode: Decoder) -> list[Outcome[Any]]:
     ledger = connection.execute(
         select(attempts)
@@ -208,15 +222,20 @@ def _outcomes(connection: Connection, rows: Sequence[Any], tags: dict[str, str],
         .order_by(attempts.c.task_id, attempts.c.ordinal)
     ).all()
     calls = {task_id: list(group) for task_id, group in groupby(ledger, key=lambda attempt: attempt.task_id)}
-    return [_outcome(row, calls.get(row.id, []), tags, decode) for row in rows]
+    # Asked by id: in a join, PostgreSQL's planner may take the positions of one batch for many and read all payloads.
+    private = select(payloads.c.task_id, payloads.c.output, payloads.c.error)
+    found = connection.execute(private.where(payloads.c.task_id.in_([row.id for row in rows])))
+    payload_of = {payload.task_id: payload for payload in found}
+    return [_outcome(row, payload_of[row.id], calls.get(row.id, []), tags, decode) for row in rows]
 
 
-def _outcome(row: Any, calls: Sequence[Any], tags: dict[str, str], decode: Decoder) -> Outcome[Any]:
+def _outcome(row: Any, payload: Any, calls: Sequence[Any], tags: dict[str, str], decode: Decoder) -> Outcome[Any]:
     last = calls[-1] if calls else None
-    state, output, error = TaskState(row.state), None, _error(row)
-    if row.output is not None:
+    state, output, error = TaskState(row.state), None, _error(row, payload.error)
+    # The payload is read a little later than the task, which may have ended in between.
+    if state is TaskState.SUCCEEDED and payload.output is not None:
         try:
-            output = decode(row.spec_id, row.type, orjson.loads(row.output))
+            output = decode(row.spec_id, row.type, orjson.loads(payload.output))
         except ValueError as problem:
             # The JSON Schema was satisfied, the caller's own model was not: that is no success for the caller.
             state, error = TaskState.FAILED, TaskError("invalid_output", str(problem), retryable=False)
@@ -243,10 +262,10 @@ def _outcome(row: Any, calls: Sequence[Any], tags: dict[str, str], decode: Decod
     )
 
 
-def _error(row: Any) -> TaskError | None:
+def _error(row: Any, message: str | None) -> TaskError | None:
     if row.error_code is None:
         return None
-    return TaskError(row.error_code, row.error or row.error_code, retryable=row.error_code in RETRYABLE_CODES)
+    return TaskError(row.error_code, message or row.error_code, retryable=row.error_code in RETRYABLE_CODES)
 
 
 def _usage(call: Any) -> Usage:

@@ -13,11 +13,11 @@ from tierq_shared.store.connection import Store
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0001"
+HEAD = "0003"
 """The newest migration of this release."""
 
-COMPATIBLE = frozenset({"0001"})
-"""Versions that this release's statements work on. Migrations only expand, so the release before can stay here."""
+COMPATIBLE = frozenset({"0002", "0003"})
+"""Versions that this release's statements work on. Before 0002, retried tasks cannot be told from others."""
 
 VERSION_TABLE = "tierq_alembic_version"
 """Of our own, so that a host application's alembic and ours do not meet."""

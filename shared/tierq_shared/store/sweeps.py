@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, delete, exists, insert, or_, select, update
 
 from tierq_shared.queues import Chunk
-from tierq_shared.store.clock import now
-from tierq_shared.store.outcomes import add_to_tallies, insert_chunks, recompute_costs
+from tierq_shared.store.clock import instant, now
+from tierq_shared.store.outcomes import insert_chunks, recompute_costs
 from tierq_shared.store.submission import with_task_ids
-from tierq_shared.store.tables import attempts, batches, chunks, markers, payloads, tasks, workers
+from tierq_shared.store.tables import attempts, batches, chunks, is_word, markers, payloads, tasks, workers
+from tierq_shared.store.tallies import add_to_tallies, finish_batches
 
 SLICE = 500
 
@@ -37,7 +39,7 @@ def chunks_to_ring(connection: Connection, limit: int = 100) -> list[Chunk]:
             chunks.c.published_at.is_(None),
             or_(batches.c.state == "running", (batches.c.state == "open") & batches.c.streaming),
             or_(
-                chunks.c.not_before <= now(),
+                chunks.c.not_before <= instant(),
                 chunks.c.not_before.is_(None)
                 & (chunks.c.created_at < now(-PUBLISHER_GRACE_S))
                 & (batches.c.producer_seen_at < now(-PUBLISHER_GRACE_S)),
@@ -53,7 +55,7 @@ def markers_due(connection: Connection, every_s: float) -> list[tuple[str, int]]
     """Queues and priorities that hold chunks published a while ago and never received, and had no marker lately."""
     waiting = (
         select(chunks.c.tier, chunks.c.priority)
-        .where(chunks.c.published_at < now(-every_s), chunks.c.received_at.is_(None))
+        .where(chunks.c.published_at < instant(-every_s), chunks.c.received_at.is_(None))
         .group_by(chunks.c.tier, chunks.c.priority)
     )
     lately = select(markers.c.tier, markers.c.priority).where(markers.c.published_at > now(-every_s))
@@ -85,9 +87,11 @@ def marker_received(connection: Connection, tier: str, priority: int, published_
 def ring_lost_chunks(connection: Connection, margin_s: float = MARKER_MARGIN_S) -> int:
     """Makes chunks that markers proved lost unpublished and due again; how many."""
     lost = 0
-    for tier, priority, until in connection.execute(
-        select(markers.c.tier, markers.c.priority, markers.c.proves_until).where(markers.c.proves_until.is_not(None))
-    ).all():
+    proofs = select(markers.c.tier, markers.c.priority, markers.c.proves_until).where(
+        markers.c.proves_until.is_not(None)
+    )
+    # Locked, so that a proof which arrives meanwhile is not wiped out below.
+    for tier, priority, until in connection.execute(proofs.with_for_update()).all():
         changed = connection.execute(
             update(chunks)
             .where(
@@ -109,18 +113,28 @@ def dead_workers(connection: Connection) -> list[str]:
     return list(connection.execute(select(workers.c.id).where(over)).scalars())
 
 
-def settle_worker(
-    connection: Connection, worker_id: str, sweeper_id: str, max_attempts: int
-) -> tuple[bool, list[Chunk]]:
-    """Takes a slice of a dead worker's tasks and chunks back; whether it is settled now, and the chunks to publish.
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a dead worker's slice came to."""
+
+    is_done: bool
+    """Nothing of the worker is left."""
+    chunks: list[Chunk]
+    """Its tasks, to be published again."""
+    ended: list[tuple[str, int]]
+    """Tasks that failed with it, by (batch, position)."""
+
+
+def settle_worker(connection: Connection, worker_id: str, sweeper_id: str, max_attempts: int) -> Settled:
+    """Takes a slice of a dead worker's tasks and chunks back.
 
     A task whose attempts are used up fails: it may be what kills the workers.
     """
     # A claim that is still open holds this row: what it takes must be seen below.
     connection.execute(select(workers.c.id).where(workers.c.id == worker_id).with_for_update())
     of_worker = (
-        select(*_ENDING, tasks.c.priority, tasks.c.attempts)
-        .where(tasks.c.worker_id == worker_id, tasks.c.state == "running")
+        select(*_ENDING, tasks.c.priority, (tasks.c.attempts - tasks.c.uncounted_attempts).label("calls"))
+        .where(tasks.c.worker_id == worker_id, is_word(tasks.c.state, "running"))
         .order_by(tasks.c.id)
         .limit(SLICE)
         .with_for_update()
@@ -128,32 +142,39 @@ def settle_worker(
     _close_attempts(connection, worker_id, [row.id for row in connection.execute(of_worker)])
     # Read once more: what was under way is charged now, and the tallies must say so.
     running = connection.execute(of_worker).all()
-    exhausted = [row for row in running if row.attempts >= max_attempts]
-    again = [row for row in running if row.attempts < max_attempts]
-    end_tasks(connection, sweeper_id, exhausted, "failed", "attempts_exhausted", _EXHAUSTED)
+    exhausted = [row for row in running if row.calls >= max_attempts]
+    again = [row for row in running if row.calls < max_attempts]
+    ended = end_tasks(connection, sweeper_id, exhausted, "failed", "attempts_exhausted", _EXHAUSTED)
+    finish_batches(connection, {batch_id for batch_id, _ in ended})
     cut = insert_chunks(connection, ((row.batch_id, row.tier, row.priority, row.id) for row in again))
     _requeue(connection, cut)
     if len(running) == SLICE:
-        return False, cut
+        return Settled(is_done=False, chunks=cut, ended=ended)
     orphaned = update(chunks).where(chunks.c.worker_id == worker_id)
     connection.execute(orphaned.values(received_at=None, published_at=None, worker_id=None, not_before=now()))
     _close_attempts(connection, worker_id, None)
     connection.execute(delete(workers).where(workers.c.id == worker_id))
-    return True, cut
+    return Settled(is_done=True, chunks=cut, ended=ended)
 
 
 def expire_tasks(connection: Connection, sweeper_id: str) -> list[tuple[str, int]]:
-    """Ends a slice of queued tasks whose deadline has passed; their (batch, position)."""
+    """Ends a slice of queued tasks whose deadline has passed, and the batches that end with them.
+
+    Their (batch, position).
+    """
     rows = connection.execute(
         select(*_ENDING)
-        .where(tasks.c.deadline < now(), tasks.c.state == "queued", tasks.c.deadline.is_not(None))
+        .where(tasks.c.deadline < instant(), is_word(tasks.c.state, "queued"), tasks.c.deadline.is_not(None))
         .order_by(tasks.c.id)
         .limit(SLICE)
         .with_for_update()
     ).all()
-    return end_tasks(
+    ended = end_tasks(
         connection, sweeper_id, rows, "expired", "deadline", "the deadline passed before an answer was there"
     )
+    # At once: whoever waits hears of the last task, and finds its batch finished.
+    finish_batches(connection, {batch_id for batch_id, _ in ended})
+    return ended
 
 
 def cancelled_batches(connection: Connection) -> list[tuple[str, str]]:
@@ -171,7 +192,7 @@ def cancel_tasks(connection: Connection, sweeper_id: str, batch_id: str, after_p
     """
     rows = connection.execute(
         select(*_ENDING)
-        .where(tasks.c.batch_id == batch_id, tasks.c.state == "queued", tasks.c.position > after_position)
+        .where(tasks.c.batch_id == batch_id, is_word(tasks.c.state, "queued"), tasks.c.position > after_position)
         .order_by(tasks.c.position)
         .limit(SLICE)
         .with_for_update()
@@ -182,14 +203,15 @@ def cancel_tasks(connection: Connection, sweeper_id: str, batch_id: str, after_p
 
 
 def close_aborted(connection: Connection, batch_id: str) -> None:
-    """An aborted batch has no waiting task left."""
-    aborted = update(batches).where(batches.c.id == batch_id, batches.c.state == "aborted")
+    """An aborted batch is over once no task of it is left; one that still runs may yet be queued again."""
+    left = exists().where(tasks.c.batch_id == batch_id, tasks.c.state.in_(("queued", "running")))
+    aborted = update(batches).where(batches.c.id == batch_id, batches.c.state == "aborted", ~left)
     connection.execute(aborted.values(finished_at=now()))
     _delete_chunks(connection, batch_id)
 
 
 def running_batches(connection: Connection) -> list[str]:
-    return list(connection.execute(select(batches.c.id).where(batches.c.state == "running")).scalars())
+    return list(connection.execute(select(batches.c.id).where(is_word(batches.c.state, "running"))).scalars())
 
 
 def _delete_chunks(connection: Connection, batch_id: str) -> None:
@@ -198,7 +220,7 @@ def _delete_chunks(connection: Connection, batch_id: str) -> None:
 
 def _close_attempts(connection: Connection, worker_id: str, task_ids: Sequence[str] | None) -> None:
     """What a dead worker had under way is of unknown outcome, and stays charged at its worst case."""
-    open_ = (attempts.c.worker_id == worker_id) & (attempts.c.outcome == "started")
+    open_ = (attempts.c.worker_id == worker_id) & is_word(attempts.c.outcome, "started")
     if task_ids is not None:
         open_ &= attempts.c.task_id.in_(task_ids)
     closed = connection.execute(

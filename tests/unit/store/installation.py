@@ -22,6 +22,7 @@ from tierq_shared.store.connection import Store
 from tierq_shared.store.outcomes import AttemptResult, Committed, Ended, Requeued, Step
 from tierq_shared.store.submission import NewBatch, NewTask, Slice
 from tierq_shared.store.tables import attempts, batches, chunks, metadata, tallies, tasks, workers
+from tierq_shared.store.tallies import finish_batches
 
 SPEC = SpecBody(type="classify", name="triage", labels={"bug": None, "billing": None})
 RESERVED = 1_000
@@ -131,9 +132,9 @@ class Installation:
             lambda c: c.execute(update(batches).where(batches.c.id == batch_id).values(cancelled_at=now()))
         )
 
-    def worker(self, tier: str = "small") -> str:
+    def worker(self, tier: str = "small", lease_s: float = 60.0) -> str:
         id_ = new_id()
-        self.store.write(lambda c: leases.register_worker(c, id_, tier, "1", 60.0))
+        self.store.write(lambda c: leases.register_worker(c, id_, tier, "1", lease_s))
         return id_
 
     def kill(self, worker_id: str) -> None:
@@ -155,10 +156,11 @@ class Installation:
         return self.store.write(lambda c: outcomes.commit_steps(c, worker_id, steps))
 
     def finish(self, *batch_ids: str) -> None:
-        self.store.write(lambda c: outcomes.finish_batches(c, batch_ids))
+        self.store.write(lambda c: finish_batches(c, batch_ids))
 
     def settle(self, worker_id: str, max_attempts: int = 10) -> tuple[bool, list[Any]]:
-        return self.store.write(lambda c: sweeps.settle_worker(c, worker_id, "sweeper", max_attempts))
+        settled = self.store.write(lambda c: sweeps.settle_worker(c, worker_id, "sweeper", max_attempts))
+        return settled.is_done, settled.chunks
 
     def ids(self, batch_id: str) -> list[str]:
         """A batch's tasks, by position."""

@@ -10,7 +10,7 @@ from sqlalchemy import select, text
 
 from support.waiting import eventually
 from tierq_shared.ids import new_id
-from tierq_shared.store import claims, leases
+from tierq_shared.store import backlog, claims, leases
 from tierq_shared.store.clock import now
 from tierq_shared.store.tables import attempts, tasks, workers
 from unit.store.installation import SUCCEEDED, Installation, learn_nothing, new_attempt, new_task, step
@@ -146,9 +146,9 @@ def test_what_is_ready(here: Installation) -> None:
     worker = here.worker()
     here.commit(worker, step(here.claim_one(worker, first), SUCCEEDED))
     here.set(tasks, tasks.c.id == second, not_before=now(60))
-    assert here.read(claims.ready_tasks, "small") == 1
+    assert here.read(backlog.ready_tasks, "small") == 1
 
 
 def test_the_backlog_does_not_count_cancelled_work(here: Installation) -> None:
     here.cancel(here.submit([new_task()]))
-    assert here.read(claims.ready_tasks, "small") == 0
+    assert here.read(backlog.ready_tasks, "small") == 0

@@ -9,13 +9,14 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import Connection, inspect, select, text
 
+from support.schemas import at_version
 from support.servers import fresh_postgres
 from tierq_shared.errors import SchemaMismatch, SchemaMissing
 from tierq_shared.store import schema
 from tierq_shared.store.connection import Store
-from tierq_shared.store.tables import metadata
+from tierq_shared.store.tables import metadata, tasks
 from unit.store.installation import Installation
 
 PUBLIC = {
@@ -60,6 +61,32 @@ def test_the_public_columns_are_there(here: Installation) -> None:
     found = inspect(here.store.engine)
     for table, columns in PUBLIC.items():
         assert set(columns.split()) <= {column["name"] for column in found.get_columns(table)}
+
+
+def test_the_first_releases_tables_are_brought_on_with_what_they_hold(empty_store: Store) -> None:
+    """Expand only: what the release before wrote stays, and what it writes meanwhile is taken."""
+    with at_version(empty_store, "0001") as connection:
+        add_a_task_of_the_first_release(connection, "before")
+    with pytest.raises(SchemaMismatch, match="tierq migrate"):
+        schema.check(empty_store)
+    assert schema.migrate(empty_store) == ("0001", schema.HEAD)
+    schema.check(empty_store)
+    with empty_store.engine.begin() as connection:
+        add_a_task_of_the_first_release(connection, "beside")
+    with empty_store.reading() as connection:
+        found = connection.execute(select(tasks.c.id, tasks.c.attempts, tasks.c.uncounted_attempts))
+        assert {tuple(row) for row in found} == {("before", 2, 0), ("beside", 2, 0)}
+
+
+def add_a_task_of_the_first_release(connection: Connection, id_: str) -> None:
+    values = {
+        "id": id_, "batch_id": id_, "spec_id": "s", "position": 0, "type": "classify", "state": "failed",
+        "tier": "small", "epoch": 1, "priority": 5, "urgency": "standard", "created_at": "2026-05-01 00:00:00",
+        "payload_hash": "h", "attempts": 2,
+    }  # fmt: skip
+    names = ", ".join(values)
+    bound = ", ".join(f":{name}" for name in values)
+    connection.execute(text(f"INSERT INTO tierq_task ({names}) VALUES ({bound})"), values)
 
 
 def test_an_empty_database_is_refused_and_migrating_twice_changes_nothing(empty_store: Store) -> None:
