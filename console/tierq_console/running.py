@@ -102,7 +102,7 @@ def submit(job: Job, settings: Settings, view: View, *, fresh: bool) -> Submitte
                 tags=job.tags or None,
                 deadline=job.deadline,
             )
-        for tier in _unserved(store, batch.id):
+        for tier in unserved(store, batch.id):
             view.note(f"no live worker serves tier {tier!r} yet: its tasks wait for `tierq worker {tier}`")
         if checked.bad:
             view.note(f"{checked.bad:,} bad rows were set aside in {job.bad_path}")
@@ -185,11 +185,11 @@ class _Watch:
             self._done, self._moved_at = progress.done, now
         elif not self._warned and now - self._moved_at > _STILL_S:
             self._warned = True
-            for tier in _unserved(self._store, progress.batch_id):
+            for tier in unserved(self._store, progress.batch_id):
                 self._view.note(f"no live worker serves tier {tier!r}: start one with `tierq worker {tier}`")
 
 
-def _unserved(store: Store, batch_id: str) -> list[str]:
+def unserved(store: Store, batch_id: str) -> list[str]:
     """Tiers in which tasks of a batch wait and nobody works."""
     with store.reading() as connection:
         waiting = {tier for tier, state in reading.states_by_tier(connection, batch_id) if state == "queued"}

@@ -1,25 +1,28 @@
-"""What `tierq status` says: the latest batches or one batch, and the live workers."""
+"""What `tierq status` says: the latest batches and what waits on each tier, or one batch by tier and state."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.table import Column, Table
 
+from tierq_console.summary import retry_hint
+from tierq_shared.ids import PREFIX_DIGITS
 from tierq_shared.money import show_usd, usd
 from tierq_shared.outcomes import TaskState
 from tierq_shared.store import leases, reading
+from tierq_shared.store.backlog import TierBacklog, backlog
 from tierq_shared.store.connection import Store
 from tierq_shared.store.reading import Progress
 
 _WIDE = 120
 """Columns from which on there is room for whole ids."""
 
-_DIGITS = 12
-"""The digits of an id that are its time in milliseconds: enough to name a batch by."""
+_PIPE_WIDTH = 160
 
 STATES = tuple(state.value for state in TaskState)
 
@@ -32,32 +35,32 @@ class Report:
     """The batch that was asked for; None where all are meant."""
     batches: Sequence[Progress]
     states: Mapping[tuple[str, str], int]
-    """Tasks by tier and state: of the batch, or of all that have not ended."""
+    """The batch's tasks by tier and state."""
     workers: Mapping[str, int]
+    backlog: Mapping[str, TierBacklog]
+    """What waits and runs in the whole store; empty where one batch is meant."""
 
     def json(self) -> dict[str, Any]:
         """For `--json`; costs are USD as exact text."""
-        by_tier = {tier: _by_state(self.states, tier) for tier in self._tiers()}
         if self.batch is None:
-            return {
-                "batches": [_progress_json(one) for one in self.batches],
-                "waiting": by_tier,
-                "workers": dict(self.workers),
-            }
+            tiers = {tier: asdict(one) for tier, one in self.backlog.items()}
+            return {"batches": [_progress_json(one) for one in self.batches], "tiers": tiers}
+        by_tier = {tier: _by_state(self.states, tier) for tier in self._tiers()}
         return {**_progress_json(self.batch), "by_tier": by_tier, "workers": dict(self.workers)}
 
     def tables(self, width: int) -> list[RenderableType]:
         """For people, on so many columns."""
         if self.batch is None:
-            return [self._batches_table(width), self._tiers_table(("queued", "running"))]
+            return [self._batches_table(width), self._backlog_table()]
         batch = self.batch
         said = f"batch {batch.batch_id} · {batch.label or 'no label'} · {batch.state} · {_done(batch)} · {_cost(batch)}"
-        return [said, self._tiers_table(STATES)]
+        hints = [f"{batch.failed:,} failed: {retry_hint(batch.batch_id)}"] if batch.failed else []
+        return [said, self._states_table(), *hints]
 
     def _batches_table(self, width: int) -> RenderableType:
         if not self.batches:
             return "no batches yet"
-        digits = 32 if width >= _WIDE else _DIGITS
+        digits = 32 if width >= _WIDE else PREFIX_DIGITS
         columns = [Column(name, no_wrap=True) for name in ("state", "done", "failed", "cost", "created")]
         table = Table(Column("batch", min_width=digits), "label", *columns, box=None, pad_edge=False)
         for one in self.batches:
@@ -66,26 +69,45 @@ class Report:
             table.add_row(one.batch_id[:digits], one.label or "", one.state, _done(one), failed, _cost(one), created)
         return table
 
-    def _tiers_table(self, states: Sequence[str]) -> RenderableType:
-        table = Table("tier", *states, "live workers", box=None, pad_edge=False)
+    def _backlog_table(self) -> RenderableType:
+        table = Table(
+            "tier", "ready", "oldest", "waiting", "running", "live workers", "resting", box=None, pad_edge=False
+        )
+        for tier, one in self.backlog.items():
+            oldest = "" if one.oldest_ready_s is None else str(timedelta(seconds=int(one.oldest_ready_s)))
+            counts = [f"{count:,}" for count in (one.waiting, one.running, one.workers)]
+            resting = "" if one.resting_s is None else f"{one.resting_s:.0f} s more"
+            table.add_row(tier, f"{one.ready:,}", oldest, *counts, resting)
+        return table if self.backlog else "no tasks wait, and no worker is live"
+
+    def _states_table(self) -> RenderableType:
+        table = Table("tier", *STATES, "live workers", box=None, pad_edge=False)
         for tier in self._tiers():
             counts = _by_state(self.states, tier)
-            table.add_row(tier, *[f"{counts.get(state, 0):,}" for state in states], str(self.workers.get(tier, 0)))
-        return table if self._tiers() else "no tasks wait, and no worker is live"
+            table.add_row(tier, *[f"{counts.get(state, 0):,}" for state in STATES], str(self.workers.get(tier, 0)))
+        return table
 
     def _tiers(self) -> list[str]:
-        of_batch = list(self.batch.tiers) if self.batch else []
-        return list(dict.fromkeys([*of_batch, *sorted({tier for tier, _ in self.states} | set(self.workers))]))
+        return sorted({tier for tier, _ in self.states} | set(self.workers))
+
+
+def wide_console() -> Console:
+    """As wide as the terminal; wide enough for all where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, _PIPE_WIDTH))
 
 
 def read_report(store: Store, batch_id: str | None, limit: int) -> Report:
     """Looks once."""
     with store.reading() as connection:
+        if batch_id is None:
+            return Report(None, reading.recent_batches(connection, limit), {}, {}, backlog(connection))
         return Report(
-            batch=reading.progress(connection, batch_id) if batch_id else None,
-            batches=[] if batch_id else reading.recent_batches(connection, limit),
+            batch=reading.progress(connection, batch_id),
+            batches=[],
             states=reading.states_by_tier(connection, batch_id),
             workers=leases.live_workers(connection),
+            backlog={},
         )
 
 

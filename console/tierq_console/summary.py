@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tierq_insight.spending import ModelSpending
+from tierq_shared.ids import prefix
 from tierq_shared.money import Usage, show_usd, usd
 from tierq_shared.outcomes import Outcome
 from tierq_shared.store.reading import Progress
@@ -29,7 +30,7 @@ class Failures:
             return
         code = outcome.error.code
         self.counts[code] += 1
-        self.examples.setdefault(code, f"{outcome.key}: {_shortened(outcome.error.message)}")
+        self.examples.setdefault(code, f"{outcome.key}: {shortened(outcome.error.message)}")
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,17 @@ class Summary:
             f"  {count:,} × {code}, such as {self.failures.examples[code]}"
             for code, count in self.failures.counts.most_common()
         ]
+        if progress.failed:
+            lines.append(f"  {retry_hint(progress.batch_id)}")
         if self.set_aside:
             lines.append(f"  {self.set_aside:,} bad rows were set aside in {self.bad_path}")
         return [*lines, f"written to {self.output}"] if str(self.output) != "-" else lines
+
+
+def retry_hint(batch_id: str) -> str:
+    """What can be done about a batch's failed tasks."""
+    batch = prefix(batch_id)
+    return f"`tierq failures {batch}` shows why, `tierq retry {batch}` sends them again"
 
 
 def model_line(one: ModelSpending) -> str:
@@ -136,6 +145,7 @@ def _model_json(one: ModelSpending) -> dict[str, Any]:
     }
 
 
-def _shortened(message: str) -> str:
-    text = " ".join(message.split())
+def shortened(message: str) -> str:
+    """A message on one line of bounded length, with nothing in it that a terminal would obey."""
+    text = " ".join("".join(one if one.isprintable() else " " for one in message).split())
     return text if len(text) <= _EXAMPLE_CHARS else text[:_EXAMPLE_CHARS] + "…"

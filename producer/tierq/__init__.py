@@ -14,6 +14,7 @@ from tierq_shared.errors import (
     InvalidTask,
     KeyConflict,
     NotConfigured,
+    RetryRefused,
     SchemaMissing,
     StoreError,
     TaskFailed,
@@ -21,6 +22,7 @@ from tierq_shared.errors import (
     WaitTimeout,
 )
 from tierq_shared.outcomes import Outcome, TaskError, TaskState
+from tierq_shared.store.dead_letters import Attempt, FailedTask, FailureGroup, Failures, Retried
 from tierq_shared.store.reading import Progress, TierProgress
 from tierq_shared.tasks import Answer, AnswerOutput, Classify, Extract, Generate, Task
 
@@ -32,6 +34,7 @@ __all__ = [
     "AsyncBatch",
     "AsyncClient",
     "AsyncHandle",
+    "Attempt",
     "Batch",
     "BatchAborted",
     "BatchNotFound",
@@ -39,6 +42,9 @@ __all__ = [
     "Client",
     "ConfigurationError",
     "Extract",
+    "FailedTask",
+    "FailureGroup",
+    "Failures",
     "Generate",
     "Handle",
     "InvalidTask",
@@ -46,6 +52,8 @@ __all__ = [
     "NotConfigured",
     "Outcome",
     "Progress",
+    "Retried",
+    "RetryRefused",
     "SchemaMissing",
     "StoreError",
     "Task",

@@ -20,6 +20,7 @@ from tierq.handles import Batch, Patience, refuse_aborted
 from tierq.news import Subscription
 from tierq_shared.outcomes import Outcome
 from tierq_shared.settings import Settings
+from tierq_shared.store.dead_letters import GROUPS, Failures, Retried
 from tierq_shared.store.reading import Progress
 from tierq_shared.tasks import Task
 
@@ -156,6 +157,14 @@ class AsyncBatch(Generic[T]):
     async def cancel(self) -> None:
         """Stops it: waiting tasks become `cancelled`, what is finished is kept."""
         await self._run(self._batch.cancel)
+
+    async def failures(self, limit: int = GROUPS) -> Failures:
+        """Why tasks failed; see `Batch.failures`."""
+        return await self._run(self._batch.failures, limit)
+
+    async def retry(self, codes: Iterable[str] | None = None) -> Retried:
+        """Sends failed tasks again; see `Batch.retry`."""
+        return await self._run(self._batch.retry, codes)
 
     @asynccontextmanager
     async def _waiting(self, timeout: float | None) -> AsyncIterator[_AsyncWaiting]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,12 +19,13 @@ from tierq.outputs import Decoder
 from tierq_shared.errors import BatchAborted, WaitTimeout
 from tierq_shared.ids import new_id
 from tierq_shared.outcomes import Outcome
-from tierq_shared.store import leases, reading, sweeps
+from tierq_shared.store import dead_letters, leases, reading, sweeps
 from tierq_shared.store.clock import now
 from tierq_shared.store.connection import Store
-from tierq_shared.store.outcomes import finish_batches
+from tierq_shared.store.dead_letters import Failures, Retried
 from tierq_shared.store.reading import Progress
 from tierq_shared.store.tables import batches
+from tierq_shared.store.tallies import finish_batches
 
 T = TypeVar("T")
 
@@ -193,6 +194,21 @@ class Batch(Generic[T]):
     def cancel(self) -> None:
         """Stops it: waiting tasks become `cancelled`, what is finished is kept."""
         cancel_batch(self.desk.store, self.id)
+
+    def failures(self, limit: int = dead_letters.GROUPS) -> Failures:
+        """Why tasks failed: the ``limit`` most frequent causes, each with an example and all its attempts."""
+        with self.desk.store.reading() as connection:
+            return dead_letters.failures(connection, self.id, limit)
+
+    def retry(self, codes: Iterable[str] | None = None) -> Retried:
+        """Sends failed tasks again: those with these error codes, else those whose error is ``retryable``.
+
+        Their attempts are kept, and stay charged. The batch runs again, and can be waited for again.
+
+        Raises:
+            RetryRefused: it is open, cancelled or aborted, or a code is unknown; nothing is changed.
+        """
+        return dead_letters.retry(self.desk.store, self.id, codes)
 
     @contextmanager
     def _waiting(self, timeout: float | None) -> Iterator[Waiting]:

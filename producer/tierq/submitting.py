@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Connection, inspect
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from tierq.intake import Intake
 from tierq.outputs import Decoder
@@ -23,7 +23,7 @@ from tierq_shared.policy import Policy
 from tierq_shared.queues import BrokerDown, Chunk, Publisher
 from tierq_shared.settings import Settings
 from tierq_shared.store import submission
-from tierq_shared.store.connection import Store
+from tierq_shared.store.connection import Store, hide_rows
 from tierq_shared.store.submission import NewBatch, NewTask, Slice
 from tierq_shared.tasks import Task
 
@@ -243,9 +243,13 @@ def _refused_in_our_words() -> Iterator[None]:
     try:
         yield
     except IntegrityError as error:
+        hide_rows(error)
         raise StoreError(
             f"the store refused rows of this batch ({type(error.orig).__name__}): submit it again with the same key"
         ) from None
+    except DBAPIError as error:
+        hide_rows(error)  # a caller's own engine does not
+        raise
 
 
 def _chained(

@@ -10,7 +10,7 @@ import click
 from tierq_console.embedded import parts
 from tierq_console.flower_access import PASSWORD_VARIABLE, USER
 from tierq_console.parent import end_with_parent
-from tierq_shared import configuration
+from tierq_shared import configuration, environment
 from tierq_shared.errors import ConfigurationError, MissingExtra
 from tierq_shared.queues import make_app
 from tierq_shared.settings import Settings
@@ -70,7 +70,8 @@ def serve(settings: Settings, address: str, port: int, password: str) -> None:
 
 
 def _password() -> str:
-    password = os.environ.pop(PASSWORD_VARIABLE, "").strip()
-    if not password:
-        raise ConfigurationError(f"Flower needs a password: set {PASSWORD_VARIABLE}")
-    return password
+    password = environment.read(PASSWORD_VARIABLE, os.environ)
+    os.environ.pop(PASSWORD_VARIABLE, None)
+    if password is None:
+        raise ConfigurationError(f"Flower needs a password: set {PASSWORD_VARIABLE} or {PASSWORD_VARIABLE}_FILE")
+    return password.value

@@ -1,4 +1,4 @@
-"""`tierq status`: recent batches, or one batch by tier and state; and which tiers have live workers."""
+"""`tierq status`: recent batches and what waits on each tier, or one batch by tier and state; and live workers."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import json
 import threading
 
 import click
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 
 from tierq.client import find_settings
 from tierq_console.batches import find_batch, open_store
 from tierq_console.ending import stoppable
-from tierq_console.status_view import Report, read_report
+from tierq_console.status_view import Report, read_report, wide_console
 from tierq_shared.store.connection import Store
 
 WATCH_EVERY_S = 1.0
-_PIPE_WIDTH = 160
 
 
 @click.command("status")
@@ -38,12 +37,12 @@ def _print(report: Report, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report.json(), ensure_ascii=False))
     else:
-        console = _console()
+        console = wide_console()
         console.print(Group(*report.tables(console.width)))
 
 
 def _watch(store: Store, batch_id: str | None, limit: int, *, as_json: bool) -> None:
-    console = _console()
+    console = wide_console()
     if as_json or not console.is_terminal:
         while _once_more(report := read_report(store, batch_id, limit)):
             _print(report, as_json=as_json)
@@ -55,12 +54,6 @@ def _watch(store: Store, batch_id: str | None, limit: int, *, as_json: bool) -> 
             live.update(Group(*report.tables(console.width)))
             threading.Event().wait(WATCH_EVERY_S)
         live.update(Group(*report.tables(console.width)))
-
-
-def _console() -> Console:
-    """As wide as the terminal; wide enough for all where there is none."""
-    console = Console()
-    return console if console.is_terminal else Console(width=max(console.width, _PIPE_WIDTH))
 
 
 def _once_more(report: Report) -> bool:

@@ -46,7 +46,7 @@ def test_dependencies_and_volumes_are_there(file: dict[str, Any]) -> None:
             assert name in services
             assert wanted["condition"] != "service_healthy" or "healthcheck" in services[name]
         for volume in service.get("volumes", []):
-            source = volume.split(":")[0]
+            source = compose.interpolate(volume, {}).split(":")[0]
             assert source in file["volumes"] or (TOP / source).is_file()
     assert (TOP / services["migrate"]["build"]["dockerfile"]).is_file()
 
@@ -85,8 +85,9 @@ def test_only_loopback_is_published(file: dict[str, Any]) -> None:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_the_configuration_names_only_models_that_are_priced() -> None:
-    settings = configuration.load(TOP / "deploy" / "tierq.compose.toml", env={})
+@pytest.mark.parametrize("name", ["tierq.compose.toml", "tierq.demo.toml"])
+def test_the_configuration_names_only_models_that_are_priced(name: str) -> None:
+    settings = configuration.load(TOP / "deploy" / name, env={})
 
     assert all(PriceList().rates(deployment) for deployment in settings.deployments.values())
 
@@ -95,8 +96,13 @@ def test_the_demo_environment_sends_every_provider_to_the_simulator() -> None:
     lines = (TOP / "deploy" / "demo.env").read_text().splitlines()
     values = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
-    for variable in configuration.BASE_URL_VARIABLES.values():
-        assert values[variable].startswith("http://simulator:8500")
+    settings = configuration.load(TOP / "deploy" / values["TIERQ_COMPOSE_CONFIG"], env=values)
+    for deployment in settings.deployments.values():
+        base_url = configuration.resolve_base_url(deployment, values).base_url
+        assert base_url is not None
+        assert base_url.startswith("http://simulator:8500")
+    served = configuration.load(TOP / "deploy" / "tierq.compose.toml", env={})
+    assert settings.tier_names == served.tier_names
     assert {values[variable] for variable in configuration.KEY_VARIABLES.values()} == {"simulated"}
 
 

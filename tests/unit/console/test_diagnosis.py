@@ -65,7 +65,7 @@ def test_what_is_missing_comes_with_its_mend(tmp_path: Path, port: int) -> None:
     found = findings(tmp_path, port)
 
     key = of(found, "deployment mini")[1]
-    assert (key.ok, key.mend) == (False, "set OPENAI_API_KEY where the workers run")
+    assert (key.ok, key.mend) == (False, "set OPENAI_API_KEY or OPENAI_API_KEY_FILE where the workers run")
     unreachable, no_key_expected, unpriced = of(found, "deployment own")
     assert unreachable.ok is False
     assert no_key_expected.ok is None

@@ -29,7 +29,7 @@ tier = "small"
 ENV = {
     "TIERQ_DATABASE_URL": "postgresql://app:hush@db/app",
     "OPENAI_API_KEY": "sk-hush",
-    "OPENAI_BASE_URL": "http://gw/v1",
+    "OPENAI_BASE_URL": "https://gw/v1",
 }
 
 
@@ -53,7 +53,7 @@ def test_each_value_says_where_it_came_from(file: Path) -> None:
     assert found["tiers.small.max_in_flight"].source == "default"
     assert found["deployments.mini.model"].source == f"{file}:7"
     assert found["deployments.mini.base_url"] == Value(
-        "deployments.mini.base_url", "http://gw/v1", "environment OPENAI_BASE_URL"
+        "deployments.mini.base_url", "https://gw/v1", "environment OPENAI_BASE_URL"
     )
     assert found["policy.0.tier"].source == f"{file}:11"
     assert found["worker.grace"].source == "default"

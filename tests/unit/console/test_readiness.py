@@ -31,7 +31,7 @@ def test_missing_keys_are_told_by_their_variables() -> None:
     "deployment",
     [
         {"provider": "openai", "model": "m", "base_url": "http://127.0.0.1:9/v1"},
-        {"provider": "openai-compatible", "model": "m", "base_url": "http://vllm:8000/v1"},
+        {"provider": "openai-compatible", "model": "m", "base_url": "http://vllm:8000/v1", "allow_plain_http": True},
     ],
 )
 def test_servers_of_ones_own_need_no_key(deployment: dict[str, Any]) -> None:

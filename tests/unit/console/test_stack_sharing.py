@@ -102,7 +102,7 @@ def test_a_stack_with_a_simulator_calls_nobody_else_and_sends_no_real_key() -> N
     deployments = {
         "mini": {"provider": "openai", "model": "m", "base_url": "https://gateway.example"},
         "haiku": {"provider": "anthropic", "model": "m"},
-        "own": {"provider": "openai-compatible", "model": "m", "base_url": "http://10.0.0.1", "key_env": "OWN_KEY"},
+        "own": {"provider": "openai-compatible", "model": "m", "base_url": "https://10.0.0.1", "key_env": "OWN_KEY"},
     }
     simulated = parts.simulated(settings().model_validate({"deployments": deployments}), 8500)
 
@@ -113,8 +113,11 @@ def test_a_stack_with_a_simulator_calls_nobody_else_and_sends_no_real_key() -> N
     }
     assert parts.simulator_keys(simulated) == {
         "OPENAI_API_KEY": "simulated",
+        "OPENAI_API_KEY_FILE": "",
         "ANTHROPIC_API_KEY": "simulated",
+        "ANTHROPIC_API_KEY_FILE": "",
         "OWN_KEY": "simulated",
+        "OWN_KEY_FILE": "",
     }
 
 

@@ -60,6 +60,7 @@ def test_a_summary_for_people() -> None:
         "  small: 90 succeeded, 3 failed, 1 cancelled, $0.0123",
         "  gpt-4o-mini: 95 calls, 1,000 tokens in, 300 out, $0.0123 and 2 unpriced",
         "  3 × invalid_output, such as T7: no label",
+        "  `tierq failures b1` shows why, `tierq retry b1` sends them again",
         "  4 bad rows were set aside in a.bad.jsonl",
         "written to out.jsonl",
     ]
