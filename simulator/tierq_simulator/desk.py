@@ -14,8 +14,9 @@ from tierq_simulator.answers import write_answer
 from tierq_simulator.chance import Dice
 from tierq_simulator.damage import SLOW_SECONDS, spoil, spoil_body
 from tierq_simulator.faults import Faults, Outage
+from tierq_simulator.hints import hints
 from tierq_simulator.latency import latency_s
-from tierq_simulator.messages import Reply, Request, json_reply
+from tierq_simulator.messages import Headers, Reply, Request, json_reply
 from tierq_simulator.prompt_cache import PromptCache
 from tierq_simulator.quota import Quotas
 from tierq_simulator.reading import input_of
@@ -162,8 +163,9 @@ class Desk:
                 wait = 1.0
             window = behaviour.context_window or 8192
             tokens = (window + 1, window)
-            problem = Problem(fault.kind, model, status=fault.status, retry_after_s=wait, tokens=tokens)
-            return self._refuse(call, problem)
+            own_wait = None if fault.retry_as else wait
+            problem = Problem(fault.kind, model, status=fault.status, retry_after_s=own_wait, tokens=tokens)
+            return self._refuse(call, problem, hints(fault, wait, time.time()))
         if fault.kind == "html_error":
             reply = Reply(fault.status or 503, _HTML, content_type="text/html")
         elif fault.kind == "hang":
@@ -175,9 +177,9 @@ class Desk:
         reply.settle = partial(self._settle, model, fault.kind)
         return reply
 
-    def _refuse(self, call: _Call, problem: Problem) -> Reply:
+    def _refuse(self, call: _Call, problem: Problem, more: Headers = ()) -> Reply:
         status, body, headers = call.wire.error(problem, call.request_id)
-        reply = json_reply(status, body, call.wire.headers(call.request_id, call.allowance) + headers)
+        reply = json_reply(status, body, call.wire.headers(call.request_id, call.allowance) + headers + more)
         reply.settle = partial(self._settle, problem.model or call.model, problem.kind)
         return reply
 

@@ -29,7 +29,8 @@ class Fault:
     ``rate`` is its share of requests. ``first`` limits it to the first N requests (with ``per_task``: of each input).
     ``per_task`` makes it depend on the input alone, so that the same task meets it again. ``seconds`` is how long a
     slow body takes, ``size`` the bytes of a huge or the levels of a deep answer. ``where`` is ``content``, ``body``
-    (broken_json: the HTTP body itself) or ``prompt`` (refused: before any answer).
+    (broken_json: the HTTP body itself) or ``prompt`` (refused: before any answer). ``retry_as`` spells the wait as
+    ``seconds``, ``ms`` or ``date`` instead of the provider's own way; ``should_retry`` adds ``x-should-retry``.
     """
 
     kind: str
@@ -37,6 +38,8 @@ class Fault:
     first: int | None = None
     per_task: bool = False
     retry_after_s: float | None = None
+    retry_as: str | None = None
+    should_retry: bool | None = None
     status: int | None = None
     seconds: float | None = None
     size: int | None = None
@@ -214,6 +217,12 @@ def _place(value: object, where: str) -> str:
     return str(value)
 
 
+def _spelling(value: object, where: str) -> str:
+    if value not in ("seconds", "ms", "date"):
+        raise ConfigError(f"{where}: {value!r} is not one of seconds, ms, date")
+    return str(value)
+
+
 _Reader = Callable[[object, str], Any]
 
 _FAULT_TYPES: dict[str, _Reader] = {
@@ -222,6 +231,8 @@ _FAULT_TYPES: dict[str, _Reader] = {
     "first": _count,
     "per_task": _flag,
     "retry_after_s": _number,
+    "retry_as": _spelling,
+    "should_retry": _flag,
     "status": _positive,
     "seconds": _number,
     "size": _positive,

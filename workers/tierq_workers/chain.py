@@ -61,8 +61,8 @@ class Trail:
     waited_s: float
     """Since it was submitted, when it was claimed."""
     require: dict[str, str]
-    attempts: int
-    """Calls so far, those of earlier claims among them."""
+    calls: int
+    """Calls so far that count against the budget, the one under way and those of earlier claims among them."""
     tokens: float = 0.0
     """What a call is expected to need."""
     failures: list[tuple[str, str]] = field(default_factory=list)
@@ -121,7 +121,7 @@ class Chain:
             case ErrorClass.REFUSED if not self._refusal_failover:
                 return Fail("refused", error.message)
             case ErrorClass.TOO_LONG:
-                larger = self._larger(failed, trail) if trail.attempts < self._max_attempts else None
+                larger = self._larger(failed, trail) if trail.calls < self._max_attempts else None
                 return larger or Escalate("too_long", error.message)
             case ErrorClass.INVALID_OUTPUT:
                 return self._correct(failed, error, trail)
@@ -189,27 +189,35 @@ class Chain:
     def _correct(self, failed: Deployment, error: ProviderError, trail: Trail) -> NextStep:
         if trail.reasked:
             return Escalate("invalid_output", error.message)
-        if trail.attempts >= self._max_attempts:
+        if trail.calls >= self._max_attempts:
             return Fail("invalid_output", error.message)
         trail.reasked = True
         return Call(failed, self._desk.insist(failed.name, trail.tokens), reask=True)
 
     def _within_budget(self, trail: Trail) -> NextStep:
-        if trail.attempts >= self._max_attempts:
-            return Fail(
-                "all_deployments_failed", f"{trail.attempts} calls were made; in the last claim: {_listed(trail)}"
-            )
+        if trail.calls >= self._max_attempts:
+            return Fail("all_deployments_failed", f"{trail.calls} calls were made: {_listed(trail)}")
         step = self.first(trail)
-        if isinstance(step, Fail):
-            if all(error_class == ErrorClass.AUTH for _, error_class in trail.failures):
-                return step
-            return Wait(backoff_s(trail.attempts))
-        return step
+        if not isinstance(step, Fail):
+            return step
+        classes = {error_class for _, error_class in trail.failures}
+        if classes == {ErrorClass.AUTH}:
+            return step
+        if classes == {ErrorClass.REFUSED}:
+            return Fail("refused", _listed(trail))
+        return Wait(self._due_s(trail))
+
+    def _due_s(self, trail: Trail) -> float:
+        """When a task whose every deployment has failed is due: once one has rested, or after a back-off."""
+        rests = [self._desk.closed(one.name) for one in self._deployments if meets(one, trail.require)]
+        if rests and all(rests):
+            return min(RETRY_AFTER_CAP_S, *(rest.seconds for rest in rests if rest))
+        return backoff_s(-(-trail.calls // len(self._deployments)))
 
 
-def backoff_s(attempts: int) -> float:
+def backoff_s(rounds: int) -> float:
     """Full jitter over an exponentially growing span (Brooker, «Exponential Backoff And Jitter», AWS, 2015)."""
-    return random.uniform(0.1, min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2 ** min(attempts, 10)))  # noqa: S311
+    return random.uniform(0.1, min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2 ** min(rounds, 10)))  # noqa: S311
 
 
 def _listed(trail: Trail) -> str:

@@ -62,7 +62,8 @@ class Engine:
         # The recorder has a thread of its own: nothing may stand between outcomes and their commit.
         self._recording = ThreadPoolExecutor(1, thread_name_prefix="tierq-recorder")
         self._chores = ThreadPoolExecutor(3, thread_name_prefix="tierq-chores")
-        self._lease = Lease(self._store, self._chores, tier, release, settings.worker.lease, self._cancel_runs)
+        seconds, rest_s = settings.worker.lease, lambda: self._runtime.chain.rest_s()
+        self._lease = Lease(self._store, self._chores, tier, release, seconds, self._cancel_runs, rest_s)
         self._runs: dict[asyncio.Task[None], TaskRun] = {}
         self._deliveries: dict[str, Delivery] = {}
         self._background: set[asyncio.Task[None]] = set()

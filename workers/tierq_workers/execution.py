@@ -88,6 +88,7 @@ class TierRuntime:
             self.desk,
             spill_after_s=settings.tiers[tier].spill_after,
             max_attempts=settings.worker.max_attempts,
+            refusal_failover=settings.tiers[tier].refusal_failover,
             windows={name: self._prices.context_window(lane.deployment) for name, lane in self.lanes.items()},
         )
 
@@ -148,7 +149,7 @@ def trail_of(task: ClaimedTask, kind: Kind) -> Trail:
         urgency=task.urgency,
         waited_s=(task.claimed_at - task.created_at).total_seconds(),
         require=task.constraints.get("require", {}),
-        attempts=task.attempts + 1,
+        calls=task.attempts - task.uncounted_attempts + 1,
         tokens=_asked_bytes(task, kind) / _BYTES_PER_TOKEN + answer,
     )
 
@@ -170,6 +171,8 @@ class TaskRun:
         self._claimed_at = time.monotonic()
         self._prompt: Prompt | None = None
         self._began = 0.0
+        self._uncounted = 0
+        """Calls of this claim that do not count against the task's budget."""
 
     async def run(self) -> Step | None:
         """The last step of this claim, which its caller records; None where it is another's by now.
@@ -182,7 +185,7 @@ class TaskRun:
                 return step
             if not await self._took_over(step, step.next):
                 return None
-            self._trail.attempts += 1
+            self._trail.calls += 1
 
     async def _took_over(self, step: Step, following: PermittedAttempt) -> bool:
         """Records a step; whether its further attempt is this run's to make. Cancelling waits for the commit."""
@@ -295,6 +298,9 @@ class TaskRun:
         self._cost = None if self._cost is None or cost is None else self._cost + cost
 
     def _next(self, failed: Deployment, error: ProviderError) -> Ended | Requeued | NewAttempt:
+        if _is_uncounted(self._attempt.permit, error):
+            self._trail.calls -= 1
+            self._uncounted += 1
         step = self._runtime.chain.after(failed, error, self._trail)
         left = self._left_s()
         if left is not None and left <= 0 and not isinstance(step, Fail):
@@ -308,7 +314,7 @@ class TaskRun:
                     self._prompt = None
                 return self._runtime.attempt(self.task, self._kind, step, self._attempt.ordinal + 1)
             case Wait():
-                return Requeued(self.task.tier, after_s=max(0.05, step.seconds))
+                return Requeued(self.task.tier, after_s=max(0.05, step.seconds), uncounted=self._uncounted)
             case Escalate():
                 return self._escalated(step)
             case Fail():
@@ -335,6 +341,13 @@ class TaskRun:
 
     def _elapsed_ms(self) -> int:
         return round((time.monotonic() - self._began) * 1000) if self._began else 0
+
+
+def _is_uncounted(permit: Permit, error: ProviderError) -> bool:
+    """Whether a failed call is no reason to give its task up: it was throttled, or was made to see who is back."""
+    return error.error_class is ErrorClass.RATE_LIMITED or (
+        permit.is_probe and error.error_class is ErrorClass.OVERLOADED
+    )
 
 
 def _internal_error(error: str) -> Ended:

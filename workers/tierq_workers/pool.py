@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from importlib.metadata import version
@@ -10,14 +9,13 @@ from typing import Any
 
 from celery import Celery, bootsteps, signals
 
+from tierq_shared.configuration import check_calls
 from tierq_shared.errors import ConfigurationError
-from tierq_shared.queues import CHUNK_TASK, MARKER_TASK, MESSAGE_VERSION, Publisher, make_app, queue_name
+from tierq_shared.queues import CHUNK_TASK, MARKER_TASK, Publisher, make_app, queue_name
 from tierq_shared.settings import Settings
 from tierq_workers.engine import RECEIVERS, Engine
 from tierq_workers.progress import Progress
-
-log = logging.getLogger("tierq.worker")
-
+from tierq_workers.reception import Reception, refuse_compressed
 
 FETCH_TICK_S = 0.02
 """With prefetching disabled, Celery's Redis consumer looks for a free thread only when its event loop wakes, and
@@ -43,11 +41,14 @@ def run_worker(settings: Settings, tier: str, *, loglevel: str = "WARNING") -> N
         raise ConfigurationError(f"there is no tier {tier!r}; the tiers are {', '.join(settings.tiers) or 'none'}")
     if settings.database_url is None:
         raise ConfigurationError("no database is configured: set TIERQ_DATABASE_URL or database_url")
+    check_calls(settings.chain(tier))
     app = make_app(settings)
     hostname = f"{tier}-{os.getpid()}@{socket.gethostname()}"
     progress = Progress(app, hostname)
     engine = Engine(settings, tier, version("tierq"), progress, Publisher(app))
     app.steps["worker"].add(FetchTick)
+    app.conf.worker_consumer = Reception
+    refuse_compressed()
     _register_tasks(app, engine)
     _follow_signals(engine)
     app.worker_main(
@@ -68,21 +69,11 @@ def _register_tasks(app: Celery, engine: Engine) -> None:
     # The engine tells Flower how a chunk fares, so these tasks send no events of their own.
     @app.task(name=CHUNK_TASK, send_events=False, ignore_result=True)
     def chunk(message: dict[str, Any]) -> None:
-        if _is_known(message):
-            engine.accept(message)
+        engine.accept(message)
 
     @app.task(name=MARKER_TASK, send_events=False, ignore_result=True)
     def marker(message: dict[str, Any]) -> None:
-        if _is_known(message):
-            engine.marker(message)
-
-
-def _is_known(message: Any) -> bool:
-    """Whether this release understands a message; what it does not is found again by the sweeper's markers."""
-    known = isinstance(message, dict) and message.get("v") == MESSAGE_VERSION
-    if not known:
-        log.error("a message of a version this release does not know was left to the sweeper")
-    return known
+        engine.marker(message)
 
 
 def _follow_signals(engine: Engine) -> None:

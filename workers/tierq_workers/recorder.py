@@ -20,6 +20,7 @@ from tierq_shared.store.outcomes import Committed, Ended, Step
 from tierq_shared.store.submission import forget_chunks, mark_published
 from tierq_shared.store.sweeps import end_tasks
 from tierq_shared.store.tables import attempts
+from tierq_shared.store.tallies import finish_batches
 from tierq_workers.admission import Admission, Draw
 
 log = logging.getLogger("tierq.worker")
@@ -195,19 +196,20 @@ class Recorder:
             return group.result
         worker_id = self._worker_id()
         committed = Committed([])
-        if group.draw.entries:
-            # Before any task is locked: the sweeper takes the worker's row first, too.
+        if group.draw.entries or group.received:
+            # Before any task is locked: the sweeper takes the worker's row first, too. A receipt needs the lease as a
+            # claim does: nobody takes back what was received by a worker that is settled already.
             claiming.check_lease(connection, worker_id)
         if group.steps:
             committed = outcomes.commit_steps(connection, worker_id, group.steps)
-            outcomes.finish_batches(connection, {step.batch_id for step in group.steps if isinstance(step.next, Ended)})
+            finish_batches(connection, {step.batch_id for step in group.steps if isinstance(step.next, Ended)})
         claims = Claims([], [])
         if group.draw.entries:
             claims = claiming.claim(connection, worker_id, self._tier, group.draw.ids, self._learn, self._choose)
             for task, refusal in claims.refused:
                 end_tasks(connection, worker_id, [task], "failed", refusal.code, refusal.message)
             if claims.refused:
-                outcomes.finish_batches(connection, {task.batch_id for task, _ in claims.refused})
+                finish_batches(connection, {task.batch_id for task, _ in claims.refused})
         self._write_chunks(connection, worker_id, group, claims)
         group.result = Result(claims, committed)
         return group.result
@@ -233,7 +235,9 @@ class Recorder:
     def _was_committed(connection: Connection, group: Group, last: Result) -> bool:
         """Whether the last try's commit succeeded although its connection broke: any attempt of it tells."""
         written = [attempt.id for _, attempt in last.claims.taken]
-        written += [step.next.id for step in group.steps if isinstance(step.next, NewAttempt)]
+        # A late step's further attempt was never written, so its absence says nothing.
+        counted = zip(group.steps, last.committed.counted, strict=True)
+        written += [step.next.id for step, is_own in counted if is_own and isinstance(step.next, NewAttempt)]
         if written:
             return bool(claiming.committed_attempts(connection, written))
         answers = [step.result for step in group.steps if step.result is not None]

@@ -14,8 +14,8 @@ from tierq_shared.queues import BrokerDown, Chunk, Publisher
 from tierq_shared.settings import WorkerSettings
 from tierq_shared.store import leases, sweeps
 from tierq_shared.store.connection import Store
-from tierq_shared.store.outcomes import finish_batches
 from tierq_shared.store.submission import forget_chunks, mark_published
+from tierq_shared.store.tallies import finish_batches
 
 T = TypeVar("T")
 
@@ -27,6 +27,9 @@ _SLICES = 50
 
 _SLOW_EVERY = 5
 """Every fifth sweep also looks for what is rare."""
+
+_AFTER_DEATH_S = 10.0
+"""How often a queue may be asked for lost messages when workers die."""
 
 Announce = Callable[[list[tuple[str, int]]], None]
 
@@ -46,14 +49,20 @@ class Sweeper:
         try:
             if not self._take_turn(holder):
                 return False
-            self._ring()
-            self._settle_workers(holder)
-            self._settle_cancelled(holder)
             self._turn += 1
-            if self._turn % _SLOW_EVERY == 0:
+            is_slow = self._turn % _SLOW_EVERY == 0
+            # First what needs no broker: batches end and deadlines pass while it is down, too.
+            self._settle_cancelled(holder)
+            if is_slow:
                 self._expire(holder)
-                self._find_lost()
                 self._finish()
+            any_gone = self._settle_workers(holder)
+            self._ring()
+            if any_gone:
+                # Messages may have died with a worker, between the broker and its receipt: they are asked for soon.
+                self._find_lost(min(_AFTER_DEATH_S, self._settings.marker_every))
+            elif is_slow:
+                self._find_lost(self._settings.marker_every)
         except (BrokerDown, DBAPIError) as error:
             log.warning("a sweep was broken off (%s); the next one goes on", type(error).__name__)
         return True
@@ -81,11 +90,12 @@ class Sweeper:
             self._publisher.publish(waiting)
             self._store.write(lambda connection: mark_published(connection, [chunk.id for chunk in waiting]))
 
-    def _settle_workers(self, holder: str) -> None:
-        """Takes back what dead workers had."""
-        for worker_id in self._read(sweeps.dead_workers):
+    def _settle_workers(self, holder: str) -> bool:
+        """Takes back what dead workers had; whether there were any."""
+        gone = self._read(sweeps.dead_workers)
+        for worker_id in gone:
             for _ in range(_SLICES):
-                settled, chunks = self._store.write(
+                settled = self._store.write(
                     partial(
                         sweeps.settle_worker,
                         worker_id=worker_id,
@@ -93,11 +103,14 @@ class Sweeper:
                         max_attempts=self._settings.max_attempts,
                     )
                 )
-                if chunks:
-                    log.warning("worker %s is gone: %d of its tasks are queued again", worker_id, _size(chunks))
-                    self._publish(chunks)
-                if settled:
+                self._announce(settled.ended)
+                if settled.chunks:
+                    again = _size(settled.chunks)
+                    log.warning("worker %s is gone: %d of its tasks are queued again", worker_id, again)
+                    self._publish(settled.chunks)
+                if settled.is_done:
                     break
+        return bool(gone)
 
     def _settle_cancelled(self, holder: str) -> None:
         for batch_id, state in self._read(sweeps.cancelled_batches):
@@ -124,14 +137,12 @@ class Sweeper:
                 return
             self._announce(ended)
 
-    def _find_lost(self) -> None:
+    def _find_lost(self, every_s: float) -> None:
         """Rings again what markers proved lost, and sends markers where chunks have waited long."""
         lost = self._store.write(sweeps.ring_lost_chunks)
         if lost:
             log.warning("%d chunks were lost by the broker and are published again", lost)
-        for tier, priority in self._read(
-            lambda connection: sweeps.markers_due(connection, self._settings.marker_every)
-        ):
+        for tier, priority in self._read(lambda connection: sweeps.markers_due(connection, every_s)):
             at = self._store.write(partial(sweeps.start_marker, tier=tier, priority=priority))
             self._publisher.publish_marker(tier, priority, at.isoformat())
 

@@ -77,6 +77,7 @@ def test_the_most_specific_setting_wins_and_faults_add_up() -> None:
         ({"models": {"m": {"latency": 1}}}, r"models.m: unknown key 'latency'"),
         ({"models": {"m": {"faults": [{"kind": "fire"}]}}}, r"models.m.faults\[0\].kind: 'fire'"),
         ({"models": {"m": {"faults": [{"kind": "reset", "rate": 2}]}}}, "between 0 and 1"),
+        ({"models": {"m": {"faults": [{"kind": "overloaded", "retry_as": "weeks"}]}}}, "not one of seconds, ms, date"),
         ({"models": {"m": {"skill": "high"}}}, "models.m.skill"),
         ({"models": {"m": {"latency_p50_ms": 3}}}, "come together"),
         ({"providers": {"acme": {}}}, "unknown key 'acme'"),

@@ -130,6 +130,16 @@ async def test_ids_that_were_left_are_looked_at_again_behind_the_others() -> Non
     assert place.draw().ids == ["a1"]
 
 
+async def test_some_slots_are_kept_back_for_urgent_tasks() -> None:
+    place, _ = admission(200)
+    enter(place, "batch", 300, 5)
+    draw = place.draw()
+    assert len(draw.ids) == 198
+    place.settle(draw, taken(draw.ids))
+    enter(place, "urgent", 5, 9)
+    assert place.draw().ids == ["urgent0", "urgent1"]
+
+
 async def test_no_more_ids_than_permits() -> None:
     place = Admission(100, Wakes(), lambda: Room(2, 2), Clock())
     enter(place, "batch", 50, 5)

@@ -205,11 +205,24 @@ def test_an_invalid_output_is_asked_for_once_more_then_goes_up() -> None:
 # Budgets and what a task requires.
 
 
-@pytest.mark.parametrize("kind", [ErrorClass.OVERLOADED, ErrorClass.RATE_LIMITED, ErrorClass.QUOTA_EXHAUSTED])
+@pytest.mark.parametrize("kind", [ErrorClass.OVERLOADED, ErrorClass.QUOTA_EXHAUSTED])
 def test_the_last_attempt_of_the_budget_ends_the_task(kind: ErrorClass) -> None:
     step = Bench(max_attempts=3).after(MINI, error(kind), trail(attempts=3))
     assert isinstance(step, Fail)
     assert (step.code, kind.value in step.message) == ("all_deployments_failed", True)
+
+
+def test_a_task_waits_for_the_first_deployment_that_is_due() -> None:
+    bench, one = Bench(), trail(region="eu")
+    bench.rest(FLASH, error(ErrorClass.QUOTA_EXHAUSTED))
+    bench.clock.at += QUOTA_REST_S - 60
+    assert bench.after(HAIKU, error(ErrorClass.QUOTA_EXHAUSTED), one) == Wait(60.0)
+
+
+def test_where_every_deployment_refuses_the_task_is_refused() -> None:
+    bench, one = Bench(refusal_failover=True), trail(region="eu")
+    assert bench.after(HAIKU, error(ErrorClass.REFUSED), one) == Call(FLASH)
+    assert bench.after(FLASH, error(ErrorClass.REFUSED), one) == Fail("refused", "haiku: refused, flash: refused")
 
 
 def test_no_re_ask_beyond_the_budget() -> None:

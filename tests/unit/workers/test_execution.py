@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from tierq_shared.outcomes import ErrorClass
 from tierq_shared.settings import Settings
 from tierq_shared.specs import SpecBody
 from tierq_shared.store.claims import ClaimedTask, NewAttempt
-from tierq_shared.store.outcomes import Requeued, Step
+from tierq_shared.store.outcomes import Ended, Requeued, Step
 from tierq_workers.answers import Kind
 from tierq_workers.execution import PermittedAttempt, TaskRun, TierRuntime
 from tierq_workers.providers.base import ProviderError, Response
@@ -122,6 +123,19 @@ async def test_each_further_call_is_written_ahead_and_costs_add_up() -> None:
     assert step.cost_nusd == 400_000
 
 
+async def test_a_task_that_was_sent_again_has_its_whole_budget_and_goes_on_counting() -> None:
+    calls = SETTINGS.worker.max_attempts
+    fresh = Claimed(Provider(OVERLOADED, answered("bug")), attempts=calls, uncounted_attempts=calls)
+    step = await fresh.run.run()
+    assert isinstance(step.next, Ended)
+    assert step.next.state == "succeeded"
+    assert [fresh.attempt.ordinal, *[one.next.ordinal for one in fresh.recorded]] == [calls + 1, calls + 2]
+    spent = Claimed(Provider(OVERLOADED), attempts=2 * calls - 1, uncounted_attempts=calls)
+    end = (await spent.run.run()).next
+    assert isinstance(end, Ended)
+    assert (end.error_code, end.error and end.error.startswith(f"{calls} calls")) == ("all_deployments_failed", True)
+
+
 async def test_a_call_without_an_answer_stays_charged_at_its_worst_case() -> None:
     claim = Claimed(Provider(ProviderError(ErrorClass.OVERLOADED, "reset"), answered("bug")))
     step = await claim.run.run()
@@ -208,3 +222,20 @@ def test_a_task_that_no_deployment_may_run_does_not_wait_for_ever() -> None:
     runtime.kinds[SPEC.id] = Kind(SPEC)
     first = runtime.first_attempt(claimed(constraints={"require": {"region": "mars"}}))
     assert first is not None, "None says: it has to wait, and its chunk goes back to the broker at once, for ever"
+
+
+async def test_being_throttled_is_no_reason_to_give_up() -> None:
+    calls = SETTINGS.worker.max_attempts
+    throttled = ProviderError(ErrorClass.RATE_LIMITED, "slow down", 429, retry_after_s=5.0)
+    step = await Claimed(Provider(throttled), attempts=calls - 1).run.run()
+    assert isinstance(step.next, Requeued)
+    assert (step.next.after_s, step.next.uncounted) == (pytest.approx(5.0, abs=0.5), 1)
+
+
+async def test_nor_is_a_probe_that_fails() -> None:
+    claim = Claimed(Provider(OVERLOADED, OVERLOADED), attempts=SETTINGS.worker.max_attempts - 1)
+    claim.run._attempt = replace(claim.attempt, permit=replace(claim.attempt.permit, is_probe=True))
+    step = await claim.run.run()
+    assert isinstance(step.next, Ended)
+    assert step.next.error == "10 calls were made: mini: overloaded, other: overloaded", "the next call counts"
+    assert isinstance(claim.recorded[0].next, PermittedAttempt)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,30 +14,13 @@ from sqlalchemy import Connection, event
 from sqlalchemy.exc import DataError, OperationalError
 
 from tierq_shared.queues import Chunk
-from tierq_shared.store import schema
 from tierq_shared.store.connection import Store
 from tierq_shared.store.outcomes import Ended, Requeued, Step
 from tierq_shared.store.tables import attempts, chunks, payloads, tasks, workers
 from tierq_workers import recorder as recording
 from tierq_workers.admission import Admission
 from tierq_workers.recorder import Group, Recorder, Result
-from unit.store.installation import FAILED, SUCCEEDED, Installation, learn_nothing, new_attempt, new_task, opened, step
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("template") / "tierq.db"
-    store = Store(f"sqlite:///{path}")
-    schema.migrate(store)
-    store.close()
-    return path
-
-
-@pytest.fixture
-def here(template: Path, tmp_path: Path) -> Iterator[Installation]:
-    shutil.copy(template, tmp_path / "tierq.db")
-    with opened(f"sqlite:///{tmp_path}/tierq.db") as installation:
-        yield installation
+from unit.store.installation import FAILED, SUCCEEDED, Installation, learn_nothing, new_attempt, new_task, step
 
 
 @pytest.fixture(autouse=True)
@@ -307,6 +288,19 @@ async def test_a_swept_workers_answers_survive_a_broken_commit(here: Installatio
         assert not await asyncio.wait_for(one.recorder.record(step(taken, SUCCEEDED, cost=33)), 10)
     (attempt,) = here.ledger(taken[0].id)
     assert (attempt.outcome, attempt.cost_nusd) == ("succeeded", 33)
+
+
+async def test_a_late_step_beside_others_does_not_hide_that_their_commit_came_through(here: Installation) -> None:
+    """Its further attempt was never written, and must not be looked for."""
+    async with desk(here) as one:
+        former = here.worker()
+        (late,), (own,) = running(here, former, 1), running(here, one.worker, 1)
+        here.kill(former)
+        here.settle(former)
+        Breaking(here.store, reached=True)
+        steps = step(late, new_attempt(late[0], ordinal=2), outcome="overloaded"), step(own, SUCCEEDED)
+        verdicts = await asyncio.wait_for(asyncio.gather(*(one.recorder.record(each) for each in steps)), 10)
+    assert verdicts == [False, True]
 
 
 async def test_a_store_that_is_away_for_long_loses_nothing(here: Installation, monkeypatch: pytest.MonkeyPatch) -> None:

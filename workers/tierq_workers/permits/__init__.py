@@ -2,5 +2,5 @@
 
 `decide.lua` decides, for all at once; `deciders` runs it, in Redis or here. `limits` and `breakers` are what this
 process knows of each; `desk` gives permits to calls out of that, without waiting for anybody; `keeper` keeps it up to
-date.
+date. `history` reads what Redis holds under its `keys`, for people.
 """

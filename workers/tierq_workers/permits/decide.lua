@@ -59,9 +59,11 @@ local function cut(state, now, knew, rate, part)
   state.searching = (rate == 0 or state.searching == 1 and again) and 1 or nil
   local from = rate > 0 and rate or over_window(state, 'sent', part) / SENT_WINDOW_S
   local share = state.searching and CUT_SEARCHING or again and CUT_AGAIN or CUT
-  state.cut_to = math.max(FLOOR, from * share)
-  -- After a rate that was cut twice the truth is expected halfway.
-  state.hit = math.max(FLOOR, share == CUT and from or from * (1 + share) / 2)
+  -- What the provider has just taken, it takes: so a stray refusal, or several at once, cut no deeper than that.
+  local taken = CUT * over_window(state, 'taken', part) / SENT_WINDOW_S
+  state.cut_to = math.max(FLOOR, math.min(CUT * from, math.max(share * from, taken)))
+  -- After a first cut the truth is expected where it was throttled, after others halfway.
+  state.hit = math.max(FLOOR, share == CUT and from or (from + state.cut_to) / 2)
   state.learned, state.cut_at, state.cuts = state.cut_to, now, (state.cuts or 0) + 1
   return { state = 'throttled', rpm = state.learned * 60 }
 end
@@ -69,6 +71,14 @@ end
 local function rate_of(state, ceiling)
   if state.learned and ceiling > 0 then return math.min(state.learned, ceiling) end
   return state.learned or ceiling
+end
+
+-- How many of the permits that a process wants it is given. Where so many processes ask that the horizon is full, those
+-- that have none left still get some, or they would starve; the more ask, the fewer.
+local function portion(state, now, ask, delay)
+  if ask.requests <= 0 or delay <= HORIZON_S then return ask.requests end
+  if not ask.is_empty or (state.rest_until or 0) > now then return 0 end
+  return math.max(1, math.floor(ask.requests * (HORIZON_S / delay) ^ 2))
 end
 
 -- Each clock runs ahead by what was given out (GCRA; ITU-T I.371): the next permit is good from there on.
@@ -85,24 +95,27 @@ local function reserve(state, now, ask, rate, token_rate)
     if ask.none_left then requests_at = math.max(requests_at, now + PAUSE_S) end
     start = math.max(start, requests_at)
   end
-  local given = start - now <= HORIZON_S and ask.requests or math.min(0, ask.requests)
+  local given = portion(state, now, ask, start - now)
   if given ~= 0 then
-    local base = given > 0 and start or 0
+    local base, tokens = given > 0 and start or 0, ask.tokens * given / ask.requests
     if rate > 0 then requests_at = math.max(requests_at, base - BURST_S) + given / rate end
-    if token_rate > 0 then tokens_at = math.max(tokens_at, base - BURST_S) + ask.tokens / token_rate end
+    if token_rate > 0 then tokens_at = math.max(tokens_at, base - BURST_S) + tokens / token_rate end
   end
   state.requests_at, state.tokens_at = requests_at, tokens_at
   return given, start - now
 end
 
 local function limit(state, now, ask)
-  local part = roll(state, now, SENT_WINDOW_S, { 'sent' })
+  local part = roll(state, now, SENT_WINDOW_S, { 'sent', 'taken' })
   state.sent = (state.sent or 0) + ask.sent
-  if ask.told_rpm > 0 then state.told_rpm = ask.told_rpm end
-  if ask.told_tpm > 0 then state.told_tpm = ask.told_tpm end
+  state.taken = (state.taken or 0) + ask.taken
+  -- Where Redis came back empty, or is gone, what this process last knew is better than nothing.
+  for _, name in ipairs({ 'rpm', 'tpm' }) do
+    local told = ask['told_' .. name] > 0 and ask['told_' .. name] or state['told_' .. name] or 0
+    state['told_' .. name] = told > 0 and told or ask['knew_' .. name]
+  end
   local ceiling = known(ask.rpm, state.told_rpm)
   if not state.learned and ask.learned > 0 and not state.cut_at then
-    -- Redis came back empty: what this process last knew is better than nothing.
     state.learned, state.hit, state.cut_to, state.cut_at = ask.learned, ask.learned, ask.learned, now
   end
   grow(state, now, ceiling)
@@ -121,6 +134,8 @@ local function limit(state, now, ask)
     rate = rate,
     token_rate = token_rate,
     learned = state.learned or 0,
+    told_rpm = state.told_rpm,
+    told_tpm = state.told_tpm,
     cuts = state.cuts or 0,
     rest = math.max(0, (state.rest_until or 0) - now),
   }, event
@@ -138,8 +153,10 @@ local STEADY_S = 60.0    -- closed for this long, the next opening is a first on
 local function open(state, now, why)
   local steady = state.closed_at and now - state.closed_at > STEADY_S
   state.openings = steady and 1 or (state.openings or 0) + 1
+  state.openings_total = (state.openings_total or 0) + 1
   local span = math.min(OPEN_CAP_S, OPEN_FIRST_S * 2 ^ (state.openings - 1))
-  state.open_until, state.probe_until, state.prober = now + span, nil, nil
+  -- It is no longer closed: probes that fail while it is open for minutes are no first openings.
+  state.open_until, state.probe_until, state.prober, state.closed_at = now + span, nil, nil, nil
   return { state = 'open', seconds = span, why = why }
 end
 

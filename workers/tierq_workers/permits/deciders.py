@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from typing import Any, TypedDict, cast
 
@@ -12,6 +12,8 @@ import lupa.lua51
 import orjson
 import redis
 from redis.asyncio import Redis
+
+from tierq_workers.permits.keys import events_key
 
 TIMEOUT_S = 0.5
 """A Redis that is silent for longer is treated as gone; permits must not wait for it."""
@@ -21,10 +23,12 @@ KEEP_S = 7 * 86_400
 
 KEEP_EVENTS = 200
 
-_DECIDE = files(__package__).joinpath("decide.lua").read_text()
+_OF_ALL = ("told_rpm", "told_tpm", "learned")
+"""What asks and replies say of all processes together."""
 
-# All keys carry one hash tag, so that a clustered Redis holds them together.
-_IN_REDIS = """
+DECIDE = files(__package__).joinpath("decide.lua").read_text()
+
+IN_REDIS = """
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000
 local states = {}
@@ -74,13 +78,20 @@ class LimitAsk(TypedDict):
     tpm: float
     requests: int
     """Permits wanted; negative gives unused ones back."""
+    is_empty: bool
+    """None is on hand, nor on its way."""
     tokens: float
     spent: float
     """By how many tokens calls used more (or less) than their permits had reserved."""
     sent: int
+    taken: int
+    """Calls that were answered, and not with a throttle."""
     told_rpm: float
     """As a provider's headers said; 0 where they did not."""
     told_tpm: float
+    knew_rpm: float
+    """As this process last knew it to be told to anybody, for a Redis that does not; 0 where it was not."""
+    knew_tpm: float
     none_left: bool
     no_tokens_left: bool
     throttled: int
@@ -92,12 +103,15 @@ class LimitAsk(TypedDict):
 
 class LimitReply(TypedDict):
     given: int
+    """Permits; of the tokens that were asked for, as great a part."""
     delay: float
     """Until what was given is good, or until it is worth asking again."""
     rate: float
     """Calls a second; 0 where nothing bounds them."""
     token_rate: float
     learned: float
+    told_rpm: float
+    told_tpm: float
     cuts: int
     """How often the rate was cut, to tell which calls began at an older one."""
     rest: float
@@ -154,7 +168,7 @@ class RedisDecider(Decider):
 
     def __init__(self, url: str) -> None:
         self._redis = Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
-        self._script = self._redis.register_script(_DECIDE + _IN_REDIS)
+        self._script = self._redis.register_script(DECIDE + IN_REDIS)
 
     async def decide(self, asks: Asks) -> Replies:
         try:
@@ -176,21 +190,30 @@ class LocalDecider(Decider):
         self.processes = processes
         self._clock = clock
         self._lua = lupa.lua51.LuaRuntime(unpack_returned_tuples=True)
-        self._decide = self._lua.execute(_DECIDE + _IN_PROCESS)
+        self._decide = self._lua.execute(DECIDE + _IN_PROCESS)
 
     async def decide(self, asks: Asks) -> Replies:
         share = {**asks, "limits": [self._shared(ask) for ask in asks["limits"]]}
         table = self._lua.table_from(share, recursive=True)
-        return cast(Replies, _plain(self._decide(self._clock(), table, lambda _key, _event: None)))
+        replies = cast(Replies, _plain(self._decide(self._clock(), table, lambda _key, _event: None)))
+        return {**replies, "limits": [self._whole(reply) for reply in replies["limits"]]}
 
     def _shared(self, ask: LimitAsk) -> LimitAsk:
-        divided: Any = {name: ask[name] / self.processes for name in ("rpm", "tpm", "told_rpm", "told_tpm")}
-        return {**ask, **divided}
+        names = ("rpm", "tpm", "knew_rpm", "knew_tpm", *_OF_ALL)
+        return cast(LimitAsk, _times(ask, names, 1 / self.processes))
+
+    def _whole(self, reply: LimitReply) -> LimitReply:
+        """What the process keeps in mind is of all processes, so that Redis may be told of it."""
+        return cast(LimitReply, _times(reply, _OF_ALL, self.processes))
+
+
+def _times(table: Mapping[str, Any], names: Iterable[str], factor: float) -> dict[str, Any]:
+    return {**table, **{name: table[name] * factor for name in names}}
 
 
 def _keys(asks: Asks) -> list[str]:
     named: list[LimitAsk | BreakerAsk] = [*asks["limits"], *asks["breakers"]]
-    return [key for ask in named for key in (ask["key"], f"{ask['key']}:events")]
+    return [key for ask in named for key in (ask["key"], events_key(ask["key"]))]
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ from tierq_shared.outcomes import ErrorClass
 from tierq_shared.settings import Limit as LimitSettings
 from tierq_workers.permits.breakers import Breaker
 from tierq_workers.permits.deciders import Asks, Replies
+from tierq_workers.permits.keys import breaker_key, limit_key
 from tierq_workers.permits.limits import Limit
 from tierq_workers.providers.allowances import Allowance
 from tierq_workers.providers.base import Completion, ProviderError
@@ -27,18 +28,6 @@ RATE_LIMIT_REST_S = 1.0
 """Where a provider throttles and does not say for how long: the lowered rate does the rest."""
 QUOTA_REST_S = 300.0
 _PROBE_MARGIN_S = 5.0
-
-KEY = "tierq:{state}:"
-
-
-def breaker_key(deployment: str) -> str:
-    """Where Redis keeps a deployment's breaker."""
-    return f"{KEY}deployment:{deployment}"
-
-
-def limit_key(deployment: Deployment) -> str:
-    """Where Redis keeps the limit that a deployment draws on: the one it names, else one of its own."""
-    return f"{KEY}limit:{deployment.limit}" if deployment.limit else f"{KEY}limit of:{deployment.name}"
 
 
 class RestKind(Enum):
@@ -144,7 +133,7 @@ class Desk:
             if allowance is not None:
                 limit.told(allowance)
             if answer is not None:
-                limit.used(permit.tokens, answer.usage.total_tokens)
+                limit.used(permit.tokens, answer.usage.total_tokens, taken=not _is_throttle(answer))
             if isinstance(answer, ProviderError):
                 self._rest(permit, answer, now)
 
@@ -210,6 +199,10 @@ class Desk:
                         error.http_status,
                     )
                 breaker.rest(math.inf, now)
+
+
+def _is_throttle(answer: Completion | ProviderError) -> bool:
+    return isinstance(answer, ProviderError) and answer.error_class is ErrorClass.RATE_LIMITED
 
 
 def _failed(answer: Completion | ProviderError | None, permit: Permit) -> bool | None:

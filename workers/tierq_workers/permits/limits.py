@@ -40,6 +40,7 @@ class Limit:
         self._rpm = rpm
         self._tpm = tpm
         self._rate, self._token_rate, self._learned = rpm / 60, tpm / 60, 0.0
+        self._told_rpm = self._told_tpm = 0.0
         self._blocks: deque[_Block] = deque()
         self._tokens = 0.0
         """Tokens on hand; a large call may leave a debt that the next blocks pay."""
@@ -58,6 +59,15 @@ class Limit:
     @property
     def _is_bounded(self) -> bool:
         return self._rate > 0 or self._token_rate > 0
+
+    @property
+    def _on_hand(self) -> int:
+        return self._requests + sum(block.requests for block in self._blocks)
+
+    @property
+    def _is_empty(self) -> bool:
+        """Whether no call can begin out of what it has, and nothing is on its way."""
+        return not self._blocks and (self._requests <= 0 or (self._token_rate > 0 and self._tokens <= 0))
 
     def scaled(self, estimate: float) -> int:
         """An estimate of tokens, corrected by how earlier ones turned out."""
@@ -98,8 +108,9 @@ class Limit:
             self._taken += 1
             self._mean_tokens += max(_WEIGHT, 1 / self._taken) * (tokens - self._mean_tokens)
 
-    def used(self, reserved: int, tokens: int) -> None:
-        """A call has ended: what it used goes against what was reserved."""
+    def used(self, reserved: int, tokens: int, *, taken: bool) -> None:
+        """A call has ended: what it used goes against what was reserved. ``taken``: it was not throttled."""
+        self._report.taken += taken
         self._report.spent += tokens - reserved
         if tokens:
             self._measured += 1
@@ -127,11 +138,15 @@ class Limit:
             "rpm": self._rpm,
             "tpm": self._tpm,
             "requests": requests,
+            "is_empty": self._is_empty,
             "tokens": max(0.0, requests * self._mean_tokens - on_hand) if requests > 0 else min(0.0, -on_hand),
             "spent": float(report.spent),
             "sent": report.sent,
+            "taken": report.taken,
             "told_rpm": told.requests_per_minute,
             "told_tpm": told.tokens_per_minute,
+            "knew_rpm": self._told_rpm,
+            "knew_tpm": self._told_tpm,
             "none_left": told.requests_left == 0,
             "no_tokens_left": told.tokens_left is not None and told.tokens_left < self._mean_tokens,
             "throttled": report.throttled,
@@ -142,13 +157,15 @@ class Limit:
     def hear(self, ask: LimitAsk, reply: LimitReply, now: float) -> None:
         """The answer to what was asked."""
         self._rate, self._token_rate, self._learned = reply["rate"], reply["token_rate"], reply["learned"]
+        self._told_rpm, self._told_tpm = reply["told_rpm"], reply["told_tpm"]
         self.cuts = int(reply["cuts"])
         self._resting_until = max(self._resting_until, now + reply["rest"])
         if not self._is_bounded:
             self._blocks.clear()
             self._requests, self._tokens = 0, 0.0
         elif reply["given"] > 0:
-            self._blocks.append(_Block(now + reply["delay"], int(reply["given"]), ask["tokens"]))
+            tokens = ask["tokens"] * reply["given"] / ask["requests"]
+            self._blocks.append(_Block(now + reply["delay"], int(reply["given"]), tokens))
         elif reply["given"] < 0:
             self._requests += int(reply["given"])
             self._tokens += ask["tokens"]
@@ -164,15 +181,13 @@ class Limit:
         if not self._is_bounded:
             return 0
         self._unpack(now)
-        on_hand = self._requests + sum(block.requests for block in self._blocks)
         if now > self._wanted_until:
             return -max(0, self._requests) if self._rate else 0
-        if now < max(self._again_at, self._resting_until):
+        if self.is_resting(now) or (now < self._again_at and not self._is_empty):
             return 0
         rate = self._rate or self._token_rate / self._mean_tokens
-        block = max(1, math.ceil(rate * BLOCK_S))
-        short_of_tokens = self._token_rate > 0 and self._tokens <= 0 and not self._blocks
-        if on_hand >= block and not short_of_tokens:
+        block, on_hand = max(1, math.ceil(rate * BLOCK_S)), self._on_hand
+        if on_hand >= block and not self._is_empty:
             return 0
         return max(1, min(block, waiting - on_hand)) if waiting > 0 or on_hand < 0 else 0
 
@@ -188,6 +203,7 @@ class _Report:
     """What happened since the last ask."""
 
     sent: int = 0
+    taken: int = 0
     spent: int = 0
     throttled: int = -1
     rest: float = 0.0

@@ -46,7 +46,7 @@ class AnthropicAdapter(Adapter):
         }
         return Request(endpoint(deployment, _PATH), _headers(deployment, key, attempt_id), orjson.dumps(body))
 
-    def parse(self, response: Response) -> Completion | ProviderError:
+    def read(self, response: Response) -> Completion | ProviderError:
         body = success_body(response)
         if isinstance(body, ProviderError):
             return body

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tierq_shared.deployments import Deployment
 from tierq_shared.money import Usage
 from tierq_shared.outcomes import ErrorClass
 from tierq_shared.prompts import Prompt
+from tierq_workers.providers.quotes import without_prompt, without_secrets
 
 ATTEMPT_HEADER = "x-client-request-id"
 """Carries the attempt id to the provider. OpenAI documents it for the caller's own id; the others ignore it."""
@@ -31,6 +32,8 @@ class Response:
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    asked: Request | None = field(default=None, repr=False)
+    """The request that it answers: nothing of it may come back in a provider's message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class ProviderError:
-    """Why a call gave no completion. The message is the provider's own, shortened; it never holds the prompt's body."""
+    """Why a call gave no completion. The message is the provider's own, shortened, without the key and the prompt."""
 
     error_class: ErrorClass
     message: str
@@ -65,6 +68,21 @@ class Adapter(ABC):
     def request(self, prompt: Prompt, deployment: Deployment, *, key: str | None, attempt_id: str) -> Request:
         """The HTTP request that puts this prompt to this deployment."""
 
-    @abstractmethod
     def parse(self, response: Response) -> Completion | ProviderError:
         """What the answer means. Never raises: a body that makes no sense is a ProviderError."""
+        found = self.read(response)
+        return found if response.asked is None else _without_quotes(found, response.asked)
+
+    @abstractmethod
+    def read(self, response: Response) -> Completion | ProviderError:
+        """What the answer says in this format, the provider's messages still in its own words."""
+
+
+def _without_quotes(found: Completion | ProviderError, asked: Request) -> Completion | ProviderError:
+    named = found.request_id
+    if named and without_secrets(named, asked.headers) != named:
+        found = replace(found, request_id=None)
+    if isinstance(found, ProviderError):
+        message = without_prompt(without_secrets(found.message, asked.headers), asked.body)
+        return replace(found, message=message)
+    return found

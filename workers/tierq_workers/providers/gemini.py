@@ -13,6 +13,7 @@ from tierq_shared.money import Usage
 from tierq_shared.prompts import Prompt
 from tierq_workers.providers.base import Adapter, Completion, ProviderError, Request, Response
 from tierq_workers.providers.classes import refused, success_body, unreadable
+from tierq_workers.providers.messages import shown
 from tierq_workers.providers.schemas import for_gemini
 from tierq_workers.providers.wire import as_dict, as_list, as_text, bound, count, endpoint, first, headers, request_id
 
@@ -43,7 +44,7 @@ class GeminiAdapter(Adapter):
         sent = headers(deployment, _AUTH, key=key, attempt_id=attempt_id)
         return Request(endpoint(deployment, _path(deployment)), sent, orjson.dumps(body))
 
-    def parse(self, response: Response) -> Completion | ProviderError:
+    def read(self, response: Response) -> Completion | ProviderError:
         body = success_body(response)
         if isinstance(body, ProviderError):
             return body
@@ -56,8 +57,8 @@ class GeminiAdapter(Adapter):
             return refused(response, blocked or ended or "", usage=usage, request_id=named)
         text = _text(candidate)
         if ended not in _WHOLE or (text is None and ended != "MAX_TOKENS"):
-            why = f"the answer holds no whole text (finishReason {ended})"
-            return unreadable(response, why[:120], usage=usage, request_id=named)
+            why = f"the answer holds no whole text (finishReason {shown(ended or 'none')[:80]})"
+            return unreadable(response, why, usage=usage, request_id=named)
         return Completion(text or "", usage, truncated=ended == "MAX_TOKENS", request_id=named)
 
 

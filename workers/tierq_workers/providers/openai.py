@@ -55,7 +55,7 @@ class OpenAIAdapter(Adapter):
         sent = headers(deployment, _AUTH, key=key, attempt_id=attempt_id)
         return Request(endpoint(deployment, _PATH), sent, orjson.dumps(body))
 
-    def parse(self, response: Response) -> Completion | ProviderError:
+    def read(self, response: Response) -> Completion | ProviderError:
         body = success_body(response)
         if isinstance(body, ProviderError):
             return body
