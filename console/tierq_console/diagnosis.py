@@ -144,7 +144,10 @@ def _deployment(deployment: Deployment, env: Mapping[str, str]) -> list[Finding]
 
 
 def _reachable(part: str, deployment: Deployment, env: Mapping[str, str]) -> Finding:
-    base_url = configuration.resolve_base_url(deployment, env).base_url or ""
+    try:
+        base_url = configuration.resolve_base_url(deployment, env).base_url or ""
+    except TierQError as error:
+        return _bad(part, f"{deployment.model}: its address cannot be used", str(error))
     url = urlsplit(base_url)
     shown = f"{deployment.model} at {mask_url(base_url)}"
     try:
@@ -159,9 +162,13 @@ def _key(part: str, deployment: Deployment, env: Mapping[str, str]) -> Finding:
     variable = configuration.key_variable(deployment)
     if variable is None:
         return Finding(part, None, "no key expected", "")
-    if configuration.resolve_key(deployment, env) is None:
-        return _bad(part, f"{variable} is not set", f"set {variable} where the workers run")
-    return _well(part, f"{variable} is set")
+    try:
+        key = configuration.find_key(deployment, env)
+    except TierQError as error:
+        return _bad(part, "no key can be read", str(error))
+    if key is None:
+        return _bad(part, f"{variable} is not set", f"set {variable} or {variable}_FILE where the workers run")
+    return _well(part, f"{variable} is set, from {key.source}")
 
 
 def _priced(part: str, deployment: Deployment) -> Finding:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 
 from tierq_console.embedded.files import StackFiles, write_private
+from tierq_shared import environment
 
 USER = "tierq"
 PASSWORD_VARIABLE = "TIERQ_FLOWER_PASSWORD"  # noqa: S105  # the variable's name
@@ -20,8 +21,8 @@ def is_installed() -> bool:
 
 def settle_password(files: StackFiles, env: Mapping[str, str] = os.environ) -> str:
     """The password: the one in the environment, else the one made before, else a new one. It stays in `.tierq/`."""
-    given = env.get(PASSWORD_VARIABLE, "").strip()
-    password = given or read_password(files) or secrets.token_urlsafe(16)
+    given = environment.read(PASSWORD_VARIABLE, env)
+    password = given.value if given else read_password(files) or secrets.token_urlsafe(16)
     write_private(files.flower_password, password)
     return password
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tierq_shared import configuration
+from tierq_shared import configuration, environment
 from tierq_shared.deployments import Deployment
 from tierq_shared.settings import Settings
 
@@ -24,7 +24,7 @@ class Value:
     value: Any
     """Secrets are masked."""
     source: str
-    """`file:line`, `environment NAME`, `embedded stack` or `default`."""
+    """`file:line`, `environment NAME`, `file PATH (NAME_FILE)`, `embedded stack` or `default`."""
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -84,8 +84,8 @@ def _urls(settings: Settings, written: _Written, env: Mapping[str, str]) -> Iter
         secret = getattr(settings, name)
         if embedded:
             yield Value(name, embedded[name], "embedded stack")
-        elif env.get(variable):
-            yield Value(name, mask_url(secret.get_secret_value()), f"environment {variable}")
+        elif given := environment.read(variable, env):
+            yield Value(name, mask_url(secret.get_secret_value()), given.source)
         else:
             yield written.value((name,), mask_url(secret.get_secret_value()) if secret else None)
 
@@ -97,8 +97,8 @@ def _deployment(deployment: Deployment, written: _Written, env: Mapping[str, str
     yield _base_url(deployment, written, env)
     variable = configuration.key_variable(deployment)
     if variable is not None:
-        is_set = configuration.resolve_key(deployment, env) is not None
-        yield Value(".".join((*place, "key")), "***" if is_set else None, f"environment {variable}")
+        key = configuration.find_key(deployment, env)
+        yield Value(".".join((*place, "key")), "***" if key else None, key.source if key else f"environment {variable}")
 
 
 def _base_url(deployment: Deployment, written: _Written, env: Mapping[str, str]) -> Value:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 from tierq_console.stack import attached_stack
 from tierq_shared import configuration
-from tierq_shared.deployments import Deployment
+from tierq_shared.deployments import Deployment, is_loopback
 from tierq_shared.errors import ConfigurationError
 from tierq_shared.settings import Settings
-
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def load_settings() -> Settings:
@@ -75,4 +72,4 @@ def _missing_key(deployment: Deployment, env: Mapping[str, str]) -> str | None:
     if variable is None or configuration.resolve_key(deployment, env) is not None:
         return None
     resolved = configuration.resolve_base_url(deployment, env)
-    return None if urlsplit(resolved.base_url or "").hostname in _LOOPBACK else variable
+    return None if is_loopback(resolved.base_url or "") else variable

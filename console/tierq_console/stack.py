@@ -18,7 +18,7 @@ from tierq_console import flower_access
 from tierq_console.embedded import record as stack_record
 from tierq_console.embedded.files import StackFiles, held, is_locked, try_lock
 from tierq_console.embedded.record import Order, StackRecord
-from tierq_shared.configuration import EmbeddedPaths, embedded_paths
+from tierq_shared.configuration import EmbeddedPaths, check_calls, embedded_paths
 from tierq_shared.errors import ConfigurationError, TierQError
 from tierq_shared.ids import new_id
 from tierq_shared.settings import Settings
@@ -61,6 +61,8 @@ def running_stack(
         return
     files = stack_files(settings)
     _refuse_without_tiers(settings)
+    if simulator is None:
+        check_calls(settings.deployments.values())
     files.prepare()
     order = _order(files, settings, simulator)
     with ExitStack() as cleanup:

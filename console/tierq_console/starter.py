@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from tierq_shared import environment
 from tierq_shared.configuration import KEY_VARIABLES
 from tierq_shared.settings import DEFAULT_TIERS
 
@@ -66,12 +67,18 @@ _DEPLOYMENTS_NOTE = """
 #   key_env = "OTHER_API_KEY"          a variable of its own for the key
 #   base_url = "https://…"             a gateway, or a server of your own
 #   region = "eu"                      for tasks that require one
+#   limit = "openai"                   the account's quota below that it draws on; without one, limits are learned
 #   params = { temperature = 0 }       sent as they are in the provider's request
 #   max_output_tokens = 1024           where the task names no bound
 #   price = { input = 0.2, output = 1.2 }   USD per million tokens, where the price list does not know the model
 """
 
 _POLICY = """
+# Your accounts' quotas, kept to by all workers together.
+# [limits.openai]
+# rpm = 10_000                         # requests a minute
+# tpm = 4_000_000                      # tokens a minute
+
 # The policy: the first rule that matches decides a task's tier. `type` is classify, extract, answer or generate.
 [[policy]]
 stakes = "high"
@@ -102,7 +109,7 @@ tier = "medium"
 
 def providers_found(env: Mapping[str, str] = os.environ) -> list[str]:
     """The providers whose key is in the environment."""
-    return [provider for provider, variable in KEY_VARIABLES.items() if env.get(variable, "").strip()]
+    return [provider for provider, variable in KEY_VARIABLES.items() if environment.read(variable, env)]
 
 
 def local_candidate(ports: Iterable[int] = tuple(LOCAL_PORTS)) -> Candidate | None:

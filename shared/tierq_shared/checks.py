@@ -26,16 +26,25 @@ def text(value: object, field: str, *, max_bytes: int = MAX_INPUT_BYTES, empty: 
         raise InvalidTask("is empty: give some text, or leave the task out", field=field)
     if "\x00" in value:
         raise InvalidTask("holds a NUL character (\\x00): remove it", field=field)
-    try:
-        size = size_in_bytes(value)
-    except UnicodeEncodeError as error:
+    surrogate = _first_surrogate(value)
+    if surrogate is not None:
         raise InvalidTask(
-            f"holds a lone surrogate at character {error.start}: no valid Unicode text; decode the source as UTF-8",
+            f"holds a lone surrogate at character {surrogate}: no valid Unicode text; decode the source as UTF-8",
             field=field,
-        ) from None
+        )
+    size = size_in_bytes(value)
     if size > max_bytes:
         raise InvalidTask(f"is {size:,} bytes; the limit is {max_bytes:,}: split or shorten it", field=field)
     return value
+
+
+def _first_surrogate(value: str) -> int | None:
+    # Its own exception holds all of the text: it must not be the context of the one that the caller gets.
+    try:
+        size_in_bytes(value)
+    except UnicodeEncodeError as error:
+        return error.start
+    return None
 
 
 def size_in_bytes(value: str) -> int:

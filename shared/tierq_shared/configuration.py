@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -15,8 +15,10 @@ from typing import Any, get_args
 
 from pydantic import SecretStr, ValidationError
 
+from tierq_shared import environment
 from tierq_shared.checks import did_you_mean
-from tierq_shared.deployments import DEFAULT_BASE_URLS, Deployment
+from tierq_shared.deployments import DEFAULT_BASE_URLS, Deployment, fault_of_base_url
+from tierq_shared.environment import Secret
 from tierq_shared.errors import ConfigurationError
 from tierq_shared.settings import Settings
 
@@ -109,9 +111,9 @@ def load(
     if "path" in values:  # ours, for where the file lies
         raise ConfigurationError(f"{path}:{line_of(text, ['path'])}: path: there is no such key")
     for name, variable in URL_VARIABLES.items():
-        value = (overrides or {}).get(name) or env.get(variable) or values.get(name)
-        if value is not None:
-            values[name] = value
+        given = (overrides or {}).get(name) or _value(environment.read(variable, env))
+        if given is not None:
+            values[name] = given
     try:
         return Settings(**values, path=path)
     except ValidationError as error:
@@ -129,9 +131,10 @@ def with_embedded_urls(settings: Settings) -> Settings:
 def sources(settings: Settings, env: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Where each of the URLs came from, for `tierq config`."""
     named = str(settings.path) if settings.path else "default"
+    given = {name: environment.read(variable, env) for name, variable in URL_VARIABLES.items()}
     return {
-        name: f"environment {variable}" if env.get(variable) else named if getattr(settings, name) else "not set"
-        for name, variable in URL_VARIABLES.items()
+        name: secret.source if secret else named if getattr(settings, name) else "not set"
+        for name, secret in given.items()
     }
 
 
@@ -140,18 +143,55 @@ def key_variable(deployment: Deployment) -> str | None:
     return deployment.key_env or KEY_VARIABLES.get(deployment.provider)
 
 
-def resolve_key(deployment: Deployment, env: Mapping[str, str] = os.environ) -> SecretStr | None:
-    """A deployment's key, from the environment alone; None where it is missing or none is expected."""
+def find_key(deployment: Deployment, env: Mapping[str, str] = os.environ) -> Secret | None:
+    """A deployment's key with where it came from: its variable, or the file that `NAME_FILE` names.
+
+    Raises:
+        ConfigurationError: the file cannot be used, or both are set.
+    """
     variable = key_variable(deployment)
-    value = env.get(variable, "").strip() if variable else ""
+    return environment.read(variable, env) if variable else None
+
+
+def resolve_key(deployment: Deployment, env: Mapping[str, str] = os.environ) -> SecretStr | None:
+    """A deployment's key, from the environment or its file alone; None where it is missing or none is expected.
+
+    Raises:
+        ConfigurationError: the file cannot be used, or both are set.
+    """
+    value = _value(find_key(deployment, env))
     return SecretStr(value) if value else None
 
 
 def resolve_base_url(deployment: Deployment, env: Mapping[str, str] = os.environ) -> Deployment:
-    """The deployment with its base URL filled in: its own, else its SDK's variable, else the provider's."""
+    """The deployment with its base URL filled in: its own, else its SDK's variable, else the provider's.
+
+    Raises:
+        ConfigurationError: the variable's is one that no key may be sent to, such as plain HTTP to another machine.
+    """
     variable = BASE_URL_VARIABLES.get(deployment.provider, "")
-    base_url = deployment.base_url or env.get(variable) or DEFAULT_BASE_URLS[deployment.provider]
+    if deployment.base_url is None and (found := env.get(variable, "").strip()):
+        fault = fault_of_base_url(found, allow_plain_http=deployment.allow_plain_http)
+        if fault is not None:
+            raise ConfigurationError(f"environment {variable}, for deployment {deployment.name}: {fault}")
+        return deployment.model_copy(update={"base_url": found.rstrip("/")})
+    base_url = deployment.base_url or DEFAULT_BASE_URLS[deployment.provider]
     return deployment.model_copy(update={"base_url": base_url.rstrip("/")})
+
+
+def check_calls(deployments: Iterable[Deployment], env: Mapping[str, str] = os.environ) -> None:
+    """Passes where the environment of a process that calls providers can be used; a missing key is no fault here.
+
+    Raises:
+        ConfigurationError: an address or a key of these deployments cannot be used.
+    """
+    for deployment in deployments:
+        resolve_base_url(deployment, env)
+        resolve_key(deployment, env)
+
+
+def _value(secret: Secret | None) -> str | None:
+    return secret.value if secret is not None else None
 
 
 def _read(path: Path) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -30,7 +32,7 @@ class PriceOverlay(BaseModel):
 class Deployment(BaseModel):
     """One way to reach one model: provider, model, base URL, key, region and parameters.
 
-    The key itself is never here, only the name of the environment variable that holds it.
+    The key itself is never here, only the name of the environment variable that holds it, or names its file.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -39,6 +41,8 @@ class Deployment(BaseModel):
     provider: Provider
     model: str = Field(min_length=1)
     base_url: str | None = None
+    allow_plain_http: bool = False
+    """Lets prompts and key go over plain HTTP to another machine than this one, as inside a cluster."""
     key_env: str | None = None
     region: str | None = None
     limit: str | None = None
@@ -58,3 +62,31 @@ class Deployment(BaseModel):
     timeout_s: float = Field(default=60.0, gt=0)
     """Seconds of silence after which a call is given up."""
     price: PriceOverlay | None = None
+
+
+def is_loopback(base_url: str) -> bool:
+    """Whether an address is this machine itself: what is sent there crosses no network."""
+    host = urlsplit(base_url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def fault_of_base_url(base_url: str, *, allow_plain_http: bool) -> str | None:
+    """Why nothing may be sent to an address, with the mend; None where it may."""
+    try:
+        url = urlsplit(base_url)
+        is_whole = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        return "this is no http(s) URL: write it as https://host/v1"
+    if "@" in url.netloc:
+        return "a password has no place here: name its variable in key_env"
+    if url.scheme == "http" and not allow_plain_http and not is_loopback(base_url):
+        return (
+            "key and prompts would cross the network unencrypted: write https://, or, where the network is your own, "
+            "set allow_plain_http = true beside it"
+        )
+    return None

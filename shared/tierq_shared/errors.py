@@ -10,6 +10,7 @@
     ├── KeyConflict              a used key came again with another payload
     ├── BatchNotFound            no batch has this id
     ├── BatchAborted             the submission of this batch failed half-way; nothing of it runs
+    ├── RetryRefused             the failed tasks of this batch cannot be sent again
     ├── StoreError               the SQL store cannot be used as it is
     │   ├── SchemaMissing        TierQ's tables are not in this database
     │   └── SchemaMismatch       they are, at a version this release cannot work with
@@ -73,6 +74,10 @@ class BatchNotFound(TierQError):
 
 class BatchAborted(TierQError):
     """The submission of this batch failed half-way: nothing of it runs. Submit it again."""
+
+
+class RetryRefused(TierQError):
+    """Failed tasks cannot be sent again: their batch is open, cancelled or aborted, or no task fails with this code."""
 
 
 class StoreError(TierQError):

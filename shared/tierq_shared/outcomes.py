@@ -72,7 +72,8 @@ class Outcome(Generic[T]):
     type: str
     tags: dict[str, str]
     state: TaskState
-    output: T | None
+    output: T | None = field(repr=False)
+    """Never in a repr, which ends up in logs."""
     confidence: float | None
     """How sure the answer is, from 0 to 1, where it was measured; None where it was not."""
     error: TaskError | None

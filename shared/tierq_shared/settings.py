@@ -6,12 +6,11 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from tierq_shared.checks import did_you_mean
-from tierq_shared.deployments import DEFAULT_BASE_URLS, Deployment
+from tierq_shared.deployments import DEFAULT_BASE_URLS, Deployment, fault_of_base_url
 from tierq_shared.policy import DEFAULT_RULES, Policy, PolicyRule
 
 DEFAULT_TIERS = ("small", "medium", "large")
@@ -49,6 +48,8 @@ class Tier(Table):
     """Calls under way at once, per worker process."""
     spill_after: Seconds = Field(default=60.0, ge=0)
     """How long a standard task waits out a rate limit before it takes a dearer deployment of the chain."""
+    refusal_failover: bool = False
+    """Whether a task that one deployment refused by its content policy is put to the next one of the chain."""
 
 
 class Limit(Table):
@@ -74,7 +75,8 @@ class WorkerSettings(Table):
     """Calls for one task, over all deployments and tiers, before it fails."""
     hold: Seconds = Field(default=1.0, gt=0)
     """How long a received chunk waits for free slots before what is left of it is handed back."""
-    max_response_bytes: int = Field(default=8_000_000, ge=1_000)
+    max_response_bytes: int = Field(default=4_000_000, ge=1_000)
+    """The largest answer that is read, decompressed: beyond what any model gives."""
 
 
 class FlowerSettings(Table):
@@ -166,8 +168,10 @@ _SAMPLING = ("temperature", "top_p", "top_k")
 def _check_deployment(name: str, deployment: Deployment) -> None:
     if deployment.provider not in DEFAULT_BASE_URLS and deployment.base_url is None:
         raise ValueError(f"deployments.{name}: an {deployment.provider} server needs a base_url")
-    if "@" in urlsplit(deployment.base_url or "").netloc:
-        raise ValueError(f"deployments.{name}.base_url: a password has no place here: name its variable in key_env")
+    if deployment.base_url is not None:
+        fault = fault_of_base_url(deployment.base_url, allow_plain_http=deployment.allow_plain_http)
+        if fault is not None:
+            raise ValueError(f"deployments.{name}.base_url: {fault}")
     # Anthropic's version 2026-10-21 and later answer 400 to sampling parameters: better said now than per task.
     refuses = deployment.provider == "anthropic" and (deployment.api_version or "9999") >= "2026-10-21"
     for parameter in _SAMPLING:

@@ -17,6 +17,7 @@ from tierq_console.embedded.files import StackFiles, write_private
 from tierq_console.embedded.record import URL_NAMES
 from tierq_console.flower_access import PASSWORD_VARIABLE, read_password
 from tierq_shared.configuration import key_variable, with_embedded_urls
+from tierq_shared.environment import FILE_SUFFIX
 from tierq_shared.errors import ConfigurationError
 from tierq_shared.settings import Settings
 from tierq_shared.store import leases, schema
@@ -36,7 +37,8 @@ def worker(files: StackFiles, tier: str, env: dict[str, str]) -> Child:
 def flower(files: StackFiles, port: int) -> Child:
     """Flower on loopback; its password is in its environment, not on its command line."""
     arguments = ["flower", "--port", str(port), "--exit-with-parent", "--settings", str(files.settings)]
-    return _tierq(files, "flower", arguments, {PASSWORD_VARIABLE: read_password(files) or ""})
+    env = {PASSWORD_VARIABLE: read_password(files) or "", f"{PASSWORD_VARIABLE}{FILE_SUFFIX}": ""}
+    return _tierq(files, "flower", arguments, env)
 
 
 def simulator(files: StackFiles, config: Path) -> Child:
@@ -74,9 +76,10 @@ def simulated(settings: Settings, port: int) -> Settings:
 
 
 def simulator_keys(settings: Settings) -> dict[str, str]:
-    """Dummy keys, so that no real one is ever sent to the simulator."""
-    variables = {key_variable(deployment) for deployment in settings.deployments.values()}
-    return {variable: SIMULATED_KEY for variable in variables if variable}
+    """Dummy keys, so that no real one is ever sent to the simulator, nor read from its file."""
+    variables = {key_variable(deployment) for deployment in settings.deployments.values()} - {None}
+    files = {f"{variable}{FILE_SUFFIX}": "" for variable in variables}
+    return files | {variable: SIMULATED_KEY for variable in variables if variable}
 
 
 def write_settings(files: StackFiles, settings: Settings) -> None:

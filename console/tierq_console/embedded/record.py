@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tierq_console.embedded.files import StackFiles, write_private
 from tierq_shared.configuration import BASE_URL_VARIABLES, key_variable
+from tierq_shared.environment import read as read_secret
 from tierq_shared.errors import ConfigurationError
 from tierq_shared.settings import Settings
 
@@ -87,13 +88,12 @@ def fingerprint(settings: Settings, simulator: Path | None) -> str:
 
 def environment(settings: Settings, env: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Digests of the variables that decide where this configuration's calls go, and with whose key."""
-    names = {key_variable(deployment) for deployment in settings.deployments.values()}
-    names |= {BASE_URL_VARIABLES.get(deployment.provider) for deployment in settings.deployments.values()}
-    return {
-        name: hashlib.sha256(env[name].encode()).hexdigest()[:16]
-        for name in sorted(filter(None, names))
-        if env.get(name)
-    }
+    keys = {key_variable(deployment) for deployment in settings.deployments.values()}
+    addresses = {BASE_URL_VARIABLES.get(deployment.provider) for deployment in settings.deployments.values()}
+    found = {name: read_secret(name, env) for name in filter(None, keys)}
+    values = {name: secret.value for name, secret in found.items() if secret}
+    values |= {name: env[name] for name in filter(None, addresses) if env.get(name)}
+    return {name: hashlib.sha256(value.encode()).hexdigest()[:16] for name, value in sorted(values.items())}
 
 
 def refuse_another(record: StackRecord, settings: Settings, simulator: Path | None) -> None:

@@ -228,8 +228,9 @@ def test_a_key_comes_from_the_environment_alone() -> None:
 @pytest.mark.parametrize(
     ("fields", "env", "expected"),
     [
-        ({"base_url": "http://own/v1/"}, {"OPENAI_BASE_URL": "http://sdk"}, "http://own/v1"),
-        ({}, {"OPENAI_BASE_URL": "http://sdk/"}, "http://sdk"),
+        ({"base_url": "https://own/v1/"}, {"OPENAI_BASE_URL": "http://sdk"}, "https://own/v1"),
+        ({}, {"OPENAI_BASE_URL": "https://sdk/"}, "https://sdk"),
+        ({}, {"OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}, "http://127.0.0.1:1/v1"),
         ({}, {}, "https://api.openai.com/v1"),
     ],
 )
