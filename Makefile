@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test lint bench chaos plans soak clean
 
 install: $(STAMP)
 
@@ -27,6 +27,15 @@ lint: install
 
 bench: install
 	$(BIN)/python -m bench
+
+plans: install
+	PYTHONPATH=tests $(BIN)/python -m chaos.plans
+
+soak: install
+	PYTHONPATH=tests $(BIN)/python -m chaos.soak --minutes 30 --rate 100 --store postgresql --broker redis
+chaos: install
+	PYTHONPATH=tests $(BIN)/python -m chaos
+	PYTHONPATH=tests $(BIN)/python -m chaos.limits
 
 clean:
 	rm -rf $(VENV) .tierq

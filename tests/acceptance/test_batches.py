@@ -98,7 +98,7 @@ def test_a_batch_that_is_cancelled_keeps_what_is_done(site: Site) -> None:
 
 
 def test_what_is_not_there_is_said(site: Site, tmp_path: Path) -> None:
-    for command in ("status", "results", "cancel"):
+    for command in ("status", "results", "failures", "retry", "cancel"):
         call(site, command, "abc", code=2)
     assert "no batches yet" in call(site, "status")
     nowhere = tmp_path / "nowhere"

@@ -13,15 +13,17 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import redis
 from sqlalchemy import func, select
 
 from chaos.page import write_section
-from support.servers import Simulator, Site, fresh_redis, fresh_simulator
+from support.servers import Site, fresh_simulator
+from support.sites import open_site
+from support.waiting import eventually
 from tierq import Classify, Client
-from tierq_shared.store import schema
 from tierq_shared.store.connection import Store
 from tierq_shared.store.tables import attempts
 
@@ -30,22 +32,21 @@ WARM_UP_S = 15.0
 LEARNING_S = 60.0
 LATENCY_MS = 120.0
 
-CONFIG = """
-database_url = "sqlite:///{folder}/tierq.db"
-broker_url = "redis+socket://{socket}?virtual_host=0"
-state_url = "unix://{socket}?db=1"
-{limits}
+CONFIG = Template("""
+database_url = "{database_url}"
+broker_url = "{broker_url}"
+state_url = "{state_url}"
+$limits
 [tiers.small]
 chain = ["one"]
-max_in_flight = 200
 [deployments.one]
-provider = "{provider}"
-model = "{model}"
-base_url = "{base_url}"
-{limit}
+provider = "$provider"
+model = "$model"
+base_url = "{simulator}$path"
+$limit
 [[policy]]
 tier = "small"
-"""
+""")
 
 
 @dataclass(frozen=True)
@@ -93,55 +94,33 @@ class Figures:
 def measure(case: Case, seconds: float) -> Figures:
     """Runs a case on processes of its own."""
     with tempfile.TemporaryDirectory(prefix="tierq-limits-") as name, ExitStack() as stack:
-        folder = Path(name)
-        simulator = stack.enter_context(fresh_simulator(folder))
+        simulator = stack.enter_context(fresh_simulator(Path(name)))
         simulator.configure({"models": {"*": {"latency_ms": LATENCY_MS, "latency_jitter_ms": 60, **case.quota}}})
-        socket = stack.enter_context(fresh_redis(folder))
-        site = _site(folder, socket, simulator, case)
-        stack.callback(site.stop_workers)
+        site = open_site(stack, Path(name), simulator, template=_template(case))
         with Client(config=site.config) as client:
             intent = Classify.spec("intent", labels=["billing", "bug", "praise"])
             count = int((seconds + WARM_UP_S + LEARNING_S) * 250)
             client.submit_many(intent(text=f"My invoice {number} is wrong") for number in range(count))
         for _ in range(PROCESSES):
             site.start_worker("small")
-        _wait_for_calls(simulator)
+        eventually(lambda: simulator.stats()["requests"] >= PROCESSES, 60)
         time.sleep(LEARNING_S if case.learns else WARM_UP_S)
-        return _watch(case, site, socket, seconds)
+        return _watch(case, site, seconds)
 
 
-def _site(folder: Path, socket: Path, simulator: Simulator, case: Case) -> Site:
-    limits = "\n".join(["[limits.account]", *(f"{name} = {value}" for name, value in case.configured.items())])
-    base_url = simulator.url if case.provider == "gemini" else f"{simulator.url}/v1"
-    config = folder / "tierq.toml"
-    config.write_text(
-        CONFIG.format(
-            folder=folder,
-            socket=socket,
-            limits=limits if case.configured else "",
-            limit='limit = "account"' if case.configured else "",
-            provider=case.provider,
-            model=case.model,
-            base_url=base_url,
-        )
+def _template(case: Case) -> str:
+    table = "\n".join(["[limits.account]", *(f"{name} = {value}" for name, value in case.configured.items())])
+    return CONFIG.substitute(
+        limits=table if case.configured else "",
+        limit='limit = "account"' if case.configured else "",
+        provider=case.provider,
+        model=case.model,
+        path="" if case.provider == "gemini" else "/v1",
     )
-    url = f"sqlite:///{folder}/tierq.db"
-    store = Store(url)
-    schema.migrate(store)
-    store.close()
-    return Site(folder, config, url, "", simulator)
 
 
-def _wait_for_calls(simulator: Simulator) -> None:
-    until = time.monotonic() + 60
-    while simulator.stats()["requests"] < PROCESSES:
-        if time.monotonic() > until:
-            raise SystemExit("the workers made no call within a minute")
-        time.sleep(0.1)
-
-
-def _watch(case: Case, site: Site, socket: Path, seconds: float) -> Figures:
-    state = redis.Redis(unix_socket_path=str(socket))
+def _watch(case: Case, site: Site, seconds: float) -> Figures:
+    state = redis.Redis(unix_socket_path=str(site.redis.socket))
     store = Store(site.database_url)
     began, before, scripts, counts = time.monotonic(), site.simulator.stats(), _scripts(state), _by_worker(store)
     time.sleep(seconds)

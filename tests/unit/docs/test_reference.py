@@ -19,12 +19,14 @@ import tierq
 from tierq_console.commands import COMMANDS
 from tierq_shared import configuration, errors
 from tierq_shared.deployments import Deployment, PriceOverlay
+from tierq_shared.environment import FILE_SUFFIX
 from tierq_shared.options import SpecOptions, TaskOptions
 from tierq_shared.outcomes import AttemptOutcome, ErrorClass, Outcome, TaskState
 from tierq_shared.policy import DEFAULT_RULES, PolicyRule
 from tierq_shared.settings import REQUIRABLE, FlowerSettings, Settings, Tier, WorkerSettings, _seconds
 from tierq_shared.store import tables
-from tierq_shared.store.reading import RETRYABLE_CODES, Progress
+from tierq_shared.store.dead_letters import Attempt, FailedTask, FailureGroup, Failures, Retried
+from tierq_shared.store.reading import FAILED_CODES, RETRYABLE_CODES, Progress
 from unit.docs.pages import ROOT, blocks, names, rows, section
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -70,7 +72,13 @@ def _type_in_words(name: str, field: FieldInfo) -> str:
     annotation = _without_none(field.annotation)
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{one}`" for one in get_args(annotation))
-    words: dict[Any, str] = {str: "text", int: "whole number", float: "number", SecretStr: "URL"}
+    words: dict[Any, str] = {
+        str: "text",
+        int: "whole number",
+        float: "number",
+        bool: "`true`, `false`",
+        SecretStr: "URL",
+    }
     if annotation in words:
         return words[annotation]
     if get_origin(annotation) is list:
@@ -97,11 +105,14 @@ def _default_in_words(field: FieldInfo) -> str:
     if default in ({}, []):
         value = get_args(field.annotation)[-1]
         return "`{}`" if value in (str, Any) else "–"
-    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+    # As TOML writes them.
+    return f"`{default:g}`" if isinstance(default, float) else f"`{str(default).lower()}`"
 
 
 def test_every_environment_variable_stands_on_its_page() -> None:
     documented = set(first_names(CONFIGURATION, "Environment"))
+    assert {"OPENAI_API_KEY_FILE", "TIERQ_DATABASE_URL_FILE"} <= documented, "and so for every other secret"
+    documented = {name for name in documented if not name.endswith(FILE_SUFFIX)}
     known = {*configuration.URL_VARIABLES.values(), *configuration.KEY_VARIABLES.values()}
     known |= {*configuration.BASE_URL_VARIABLES.values(), "TIERQ_CONFIG", "TIERQ_FLOWER_PASSWORD"}
     assert documented == known
@@ -180,6 +191,7 @@ def test_every_code_of_a_failed_task_stands_on_its_page() -> None:
     retryable = {code for code, row in documented.items() if row[2] == "yes"}
     assert retryable == RETRYABLE_CODES & in_code
     assert {row[1] for row in documented.values()} <= {*TaskState, "–"}
+    assert {code for code, row in documented.items() if row[1] == TaskState.FAILED} == FAILED_CODES
 
 
 @pytest.mark.parametrize(
@@ -216,6 +228,8 @@ def test_every_method_stands_on_its_page(heading: str, cls: type, elsewhere: set
     if cls is tierq.Batch:
         counted = {name for name, one in vars(Progress).items() if isinstance(one, property)}
         assert counted <= set(names(text))
+        told = [field for one in (Failures, FailureGroup, FailedTask, Attempt, Retried) for field in one.__slots__]
+        assert set(told) <= set(names(text))
 
 
 def _commands(name: str, command: click.Command) -> dict[str, click.Command]:
