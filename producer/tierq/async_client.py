@@ -200,7 +200,8 @@ class _AsyncWaiting:
             self._patience.span, self._batch.id, self.subscription.patience(found_some=found_some)
         )
         try:
-            await asyncio.wait_for(self._woken.wait(), span)
+            async with asyncio.timeout(span):
+                await self._woken.wait()
         except TimeoutError:
             return True
         self._woken.clear()

@@ -266,6 +266,7 @@ class Engine:
             under_way = {*self._runs, *self._background}
             await (asyncio.wait(under_way) if under_way else self._recorder.commit_done.wait())
             await asyncio.sleep(0)
+        self._keeper.stop()
         for service in self._services:
             service.remove_done_callback(_end_process)
             service.cancel()

@@ -109,7 +109,8 @@ class Lease:
         )
         try:
             # A store that hangs must not outlast the lease.
-            renewed = await asyncio.wait_for(renewal, limit)
+            async with asyncio.timeout(limit):
+                renewed = await renewal
         except (DBAPIError, TimeoutError) as error:
             log.warning("the lease could not be renewed (%s)", type(error).__name__)
             return self._safe_s() > 0

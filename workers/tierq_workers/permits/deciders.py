@@ -173,7 +173,9 @@ class RedisDecider(Decider):
     async def decide(self, asks: Asks) -> Replies:
         try:
             answer = await self._script(keys=_keys(asks), args=[orjson.dumps(asks), KEEP_S, KEEP_EVENTS])
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            # uvloop says RuntimeError of a connection that was reset, and the pool would hand it out again.
+            await self._redis.connection_pool.disconnect()
             raise redis.ConnectionError(type(error).__name__) from error
         # An empty Lua table has no kind, and cjson writes it as an object.
         replies = orjson.loads(answer)

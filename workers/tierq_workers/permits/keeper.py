@@ -55,14 +55,21 @@ class Keeper:
         self._redis_again_at = 0.0
         self._count_again_at = 0.0
         self._is_alone = False
+        self._is_stopping = False
 
     def wake(self) -> None:
         """There is new work."""
         self._awake.set()
 
+    def stop(self) -> None:
+        """Ends `run` soon. Cancelling it is not enough: redis-py awaits by `asyncio.wait_for`, which in Python 3.11
+        loses a cancellation that comes together with the answer."""
+        self._is_stopping = True
+        self._awake.set()
+
     async def run(self) -> None:
-        """Keeps up, until it is cancelled."""
-        while True:
+        """Keeps up, until it is stopped."""
+        while not self._is_stopping:
             waiting = self._waiting()
             if self._is_due(waiting):
                 await self.sync()
