@@ -6,8 +6,10 @@ from typing import Any
 
 import orjson
 
-from tierq_simulator import extraction, prose
-from tierq_simulator.chance import Dice, digest, fraction
+from tierq_simulator import extraction, known_answers, logprobs, prose
+from tierq_simulator.answer_key import AnswerKey
+from tierq_simulator.chance import Dice, digest
+from tierq_simulator.difficulty import outlook
 from tierq_simulator.labels import labels_of
 from tierq_simulator.passages import Finding, find_answer
 from tierq_simulator.reading import stems
@@ -22,19 +24,46 @@ _GROUNDED = frozenset({"answer", "citations", "answerable"})
 _PERCENT = 100
 
 
-def write_answer(ask: Ask, text: str, seed: int, skill: float) -> str:
-    """The answer's text.
+_NO_KEY = AnswerKey()
+
+
+def write_answer(ask: Ask, text: str, seed: int, skill: float, key: AnswerKey = _NO_KEY) -> str:
+    """The answer's text: the right one by ``key``, else what simple rules find; wrong as often as skill says.
 
     Whether it is wrong depends on the input alone: what is hard for one model is hard for each, and a model of more
     skill gets right all that one of less skill does. Which wrong answer it gives depends on the model too.
     """
-    wrong = skill < 1 and fraction(seed, "skill", text) >= skill
-    dice = Dice(digest(seed, "answer", text, ask.model if wrong else ""))
+    wrong = skill < 1 and outlook(ask, text, seed, skill).is_wrong
+    dice = _dice(ask, text, seed, wrong=wrong)
+    known = key.find(text)
     if ask.schema is None:
-        return prose.reply(text[::-1] if wrong else text, dice)
-    reader = InputReader(text, ask.system, dice, _victim(ask.schema, dice) if wrong else None)
+        return _prose(text, known, dice, wrong=wrong)
+    victim = _victim(ask.schema, dice) if wrong else None
+    right = None if known is None else known_answers.in_form(known, ask.schema)
+    if right is not None and victim is None:
+        return orjson.dumps(right).decode()
+    reader = InputReader(text, ask.system, dice, victim)
     filled = Filler(ask.schema, dice, reader).fill(ask.schema)
+    if right is not None and victim is not None:
+        filled = known_answers.mistaken(right, filled, victim, ask.schema, dice)
     return orjson.dumps(filled).decode()
+
+
+def write_tokens(ask: Ask, text: str, seed: int, skill: float, written: str) -> list[logprobs.Token]:
+    """The tokens of an answer that was written to this ask, with log-probabilities that tell right from wrong a bit."""
+    found = outlook(ask, text, seed, skill)
+    doubtful = _victim(ask.schema, _dice(ask, text, seed, wrong=found.is_wrong)) if ask.schema else None
+    return logprobs.tokens(written, ask.schema, doubtful, found.sure, seed)
+
+
+def _dice(ask: Ask, text: str, seed: int, *, wrong: bool) -> Dice:
+    return Dice(digest(seed, "answer", text, ask.model if wrong else ""))
+
+
+def _prose(text: str, known: object, dice: Dice, *, wrong: bool) -> str:
+    if isinstance(known, str) and not wrong:
+        return known
+    return prose.reply(text[::-1] if wrong else text, dice)
 
 
 def _victim(schema: Schema, dice: Dice) -> str:

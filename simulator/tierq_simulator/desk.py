@@ -10,7 +10,7 @@ from functools import partial
 import orjson
 
 from tierq_simulator import control
-from tierq_simulator.answers import write_answer
+from tierq_simulator.answers import write_answer, write_tokens
 from tierq_simulator.chance import Dice
 from tierq_simulator.damage import SLOW_SECONDS, spoil, spoil_body
 from tierq_simulator.faults import Faults, Outage
@@ -126,8 +126,10 @@ class Desk:
 
     def _complete(self, call: _Call, ask: Ask, text: str, resolved: Resolved, fault: Fault | None) -> Reply:
         behaviour = resolved.behaviour
-        written = write_answer(ask, text, self.settings.seed, behaviour.skill)
+        written = write_answer(ask, text, self.settings.seed, behaviour.skill, self.settings.key)
         completion = self._completion(call, ask, written, behaviour, fault)
+        if ask.logprobs is not None:
+            completion.tokens = write_tokens(ask, text, self.settings.seed, behaviour.skill, completion.text)
         self._quotas.charge(resolved, completion.usage.output)
         body = orjson.dumps(call.wire.answer(ask, completion, call.request_id))
         reply = Reply(200, body, call.wire.headers(call.request_id, call.allowance))

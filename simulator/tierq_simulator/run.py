@@ -78,7 +78,7 @@ def _settings(path: str | None, seed: int | None) -> Settings:
             raise ConfigError(f"{path}: not JSON: {error}") from error
     if seed is not None and isinstance(raw, dict):
         raw["seed"] = seed
-    return Settings.parse(raw)
+    return Settings.parse(raw, folder=Path(path).resolve().parent if path else None)
 
 
 def _write_atomically(path: Path, text: str) -> None:

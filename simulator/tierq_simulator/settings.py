@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
+
+from tierq_simulator.answer_key import AnswerKey
 
 ERROR_KINDS = frozenset(
     {"rate_limited", "overloaded", "server_error", "quota", "auth", "too_long", "not_found", "invalid_request"}
@@ -82,19 +85,26 @@ class Settings:
     seed: int = 0
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     providers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    answers: tuple[Any, ...] = ()
+    """Where the right answers are: files of labelled samples, or samples."""
+    key: AnswerKey = field(default_factory=AnswerKey, compare=False, repr=False)
 
     @classmethod
-    def parse(cls, raw: object, seed: int = 0) -> Settings:
-        """Read a configuration as JSON gives it; a ConfigError names what is wrong and where."""
+    def parse(cls, raw: object, seed: int = 0, folder: Path | None = None) -> Settings:
+        """Read a configuration as JSON gives it; a ConfigError names what is wrong and where.
+
+        ``folder`` is where the files that it names are looked for, the working folder by default.
+        """
         top = _table(raw, "config")
-        _known(top, {"seed", "models", "providers"}, "config")
+        _known(top, {"seed", "models", "providers", "answers"}, "config")
         models = {
             name: _entry(entry, f"models.{name}") for name, entry in _table(top.get("models", {}), "models").items()
         }
         named = _table(top.get("providers", {}), "providers")
         _known(named, PROVIDERS, "providers")
         providers = {name: _entry(entry, f"providers.{name}") for name, entry in named.items()}
-        return cls(_integer(top.get("seed", seed), "seed"), models, providers)
+        answers = tuple(_placed(one, folder) for one in _list(top.get("answers", []), "answers"))
+        return cls(_integer(top.get("seed", seed), "seed"), models, providers, answers, _read_key(answers))
 
     def resolve(self, provider: str, model: str) -> Resolved:
         """What holds for this model of this provider."""
@@ -122,6 +132,7 @@ class Settings:
             "seed": self.seed,
             "models": {name: _shown(entry) for name, entry in self.models.items()},
             "providers": {name: _shown(entry) for name, entry in self.providers.items()},
+            "answers": list(self.answers),
         }
 
 
@@ -136,9 +147,7 @@ def parse_fault(raw: object, where: str) -> Fault:
 
 def _entry(raw: object, where: str) -> dict[str, Any]:
     table = dict(_table(raw, where))
-    faults = table.pop("faults", [])
-    if not isinstance(faults, list):
-        raise ConfigError(f"{where}.faults: a list is expected")
+    faults = _list(table.pop("faults", []), f"{where}.faults")
     _known(table, set(_BEHAVIOUR_TYPES), where)
     entry: dict[str, Any] = {key: _BEHAVIOUR_TYPES[key](value, f"{where}.{key}") for key, value in table.items()}
     if ("latency_p50_ms" in entry) != ("latency_p95_ms" in entry):
@@ -158,6 +167,24 @@ def _table(raw: object, where: str) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ConfigError(f"{where}: an object is expected")
     return raw
+
+
+def _list(raw: object, where: str) -> list[Any]:
+    if not isinstance(raw, list):
+        raise ConfigError(f"{where}: a list is expected")
+    return raw
+
+
+def _placed(source: Any, folder: Path | None) -> Any:
+    """A file's full path, so that the configuration means the same wherever it is handed back."""
+    return str((folder or Path.cwd()) / source) if isinstance(source, str) else source
+
+
+def _read_key(answers: tuple[Any, ...]) -> AnswerKey:
+    try:
+        return AnswerKey.read(answers, "answers")
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _known(table: Mapping[str, object], names: set[str] | frozenset[str], where: str) -> None:

@@ -8,7 +8,11 @@ from typing import Any, Literal, Protocol
 
 import orjson
 
+from tierq_simulator.logprobs import Token
 from tierq_simulator.messages import Headers, Request
+
+MOST_LOGPROBS = 20
+"""The likeliest tokens that a provider tells at each place, at the most: OpenAI's and Gemini's own bound."""
 
 Finish = Literal["stop", "length", "refused", "refused_prompt", "empty"]
 
@@ -25,6 +29,8 @@ class Ask:
     prefix_tokens: int
     max_tokens: int | None = None
     cache_asked: bool = False
+    logprobs: int | None = None
+    """How many likeliest tokens to tell at each place; None where no log-probabilities are asked for."""
 
 
 @dataclass(slots=True)
@@ -45,6 +51,8 @@ class Completion:
     text: str = field(repr=False)
     finish: Finish
     usage: Usage
+    tokens: list[Token] | None = field(default=None, repr=False)
+    """With their log-probabilities, where they were asked for."""
 
 
 @dataclass(slots=True)

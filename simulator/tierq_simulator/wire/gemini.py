@@ -8,8 +8,11 @@ from typing import Any
 
 import orjson
 
+from tierq_simulator.chance import digest
+from tierq_simulator.logprobs import Token
 from tierq_simulator.messages import Headers, Request
 from tierq_simulator.wire.base import (
+    MOST_LOGPROBS,
     Allowance,
     Ask,
     Completion,
@@ -61,6 +64,9 @@ _STATUS_CODES = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
+_VOCABULARY = 256_000
+"""Ids of tokens are made up, below this."""
+
 _METRIC = "generativelanguage.googleapis.com/generate_content_free_tier_requests"
 
 
@@ -91,7 +97,8 @@ class Gemini:
         said = _contents(body, model)
         total, prefix = count_input(system, [text for _, text in said], schema_size)
         users = [text for role, text in said if role == "user"]
-        return Ask(model, system, users, schema, total, prefix, config.get("maxOutputTokens"))
+        limit, logprobs = config.get("maxOutputTokens"), _logprobs(config, model)
+        return Ask(model, system, users, schema, total, prefix, limit, logprobs=logprobs)
 
     def answer(self, ask: Ask, completion: Completion, request_id: str) -> dict[str, Any]:
         """A response. Thoughts are counted beside the candidates' tokens, not within them."""
@@ -111,7 +118,7 @@ class Gemini:
             return {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, **body}
         if completion.finish == "empty":
             return body
-        return {"candidates": [_candidate(completion)], **body}
+        return {"candidates": [_candidate(completion, ask.logprobs)], **body}
 
     def error(self, problem: Problem, request_id: str) -> tuple[int, dict[str, Any], Headers]:  # noqa: ARG002  # Wire's
         """``{"error": {code, message, status, details}}``; the wait stands in the details."""
@@ -137,11 +144,38 @@ class Gemini:
         return {"models": found}
 
 
-def _candidate(completion: Completion) -> dict[str, Any]:
+def _candidate(completion: Completion, logprobs: int | None) -> dict[str, Any]:
     if completion.finish == "refused":
         return {"finishReason": "SAFETY", "index": 0, "safetyRatings": []}
     content = {"parts": [{"text": completion.text}], "role": "model"}
-    return {"content": content, "finishReason": "MAX_TOKENS" if completion.finish == "length" else "STOP", "index": 0}
+    reason = "MAX_TOKENS" if completion.finish == "length" else "STOP"
+    return {"content": content, "finishReason": reason, "index": 0, **_told(completion.tokens or [], logprobs)}
+
+
+def _logprobs(config: dict[str, Any], model: str) -> int | None:
+    asked, most = config.get("responseLogprobs"), config.get("logprobs")
+    if most is not None and not asked:
+        raise invalid("logprobs is set, but responseLogprobs is not true.", None, model)
+    if most is not None and not (isinstance(most, int) and 0 <= most <= MOST_LOGPROBS):
+        raise invalid(f"logprobs must be in the range [0, {MOST_LOGPROBS}].", None, model)
+    return (most or 0) if asked else None
+
+
+def _told(tokens: list[Token], most: int | None) -> dict[str, Any]:
+    if most is None or not tokens:
+        return {}
+    total = sum(one.logprob for one in tokens)
+    result: dict[str, Any] = {
+        "logProbabilitySum": total,
+        "chosenCandidates": [_token(one.text, one.logprob) for one in tokens],
+    }
+    if most:
+        result["topCandidates"] = [{"candidates": [_token(*other) for other in one.top[:most]]} for one in tokens]
+    return {"avgLogprobs": total / len(tokens), "logprobsResult": result}
+
+
+def _token(text: str, logprob: float) -> dict[str, Any]:
+    return {"token": text, "tokenId": digest(0, text) % _VOCABULARY, "logProbability": logprob}
 
 
 def _details(problem: Problem) -> list[dict[str, Any]]:

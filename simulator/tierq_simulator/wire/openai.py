@@ -9,6 +9,7 @@ import orjson
 
 from tierq_simulator.messages import Headers, Request
 from tierq_simulator.wire.base import (
+    MOST_LOGPROBS,
     Allowance,
     Ask,
     Completion,
@@ -89,7 +90,7 @@ class OpenAI:
         limit = body.get("max_completion_tokens", body.get("max_tokens"))
         if limit is not None and (not isinstance(limit, int) or limit < 1):
             raise invalid("Invalid 'max_completion_tokens': integer above 0 expected.", "max_completion_tokens", model)
-        return Ask(model, system, users, schema, total, prefix, limit)
+        return Ask(model, system, users, schema, total, prefix, limit, logprobs=_logprobs(body, model))
 
     def answer(self, ask: Ask, completion: Completion, request_id: str) -> dict[str, Any]:
         """A ``chat.completion``."""
@@ -99,7 +100,8 @@ class OpenAI:
         if refused:
             message.update(content=None, refusal="I'm sorry, I can't help with that.")
         reason = "length" if completion.finish == "length" else "stop"
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
+        told = _told(completion, ask.logprobs or 0)
+        choice = {"index": 0, "message": message, "logprobs": told, "finish_reason": reason}
         return {
             "id": f"chatcmpl-{request_id[4:]}",
             "object": "chat.completion",
@@ -164,6 +166,29 @@ def _check_fields(body: dict[str, Any], model: str) -> None:
         raise invalid(f"Unrecognized request argument supplied: {unknown[0]}", unknown[0], model)
     if body.get("stream"):
         raise invalid("The simulator does not stream.", "stream", model)
+
+
+def _logprobs(body: dict[str, Any], model: str) -> int | None:
+    asked, most = body.get("logprobs"), body.get("top_logprobs")
+    if most is not None and not asked:
+        raise invalid("'top_logprobs' is only allowed when 'logprobs' is set to true.", "top_logprobs", model)
+    if most is not None and not (isinstance(most, int) and 0 <= most <= MOST_LOGPROBS):
+        raise invalid(f"Invalid 'top_logprobs': 0 to {MOST_LOGPROBS} expected.", "top_logprobs", model)
+    return (most or 0) if asked else None
+
+
+def _told(completion: Completion, most: int) -> dict[str, Any] | None:
+    if completion.tokens is None or completion.finish not in ("stop", "length"):
+        return None
+    content = [
+        {**_token(one.text, one.logprob), "top_logprobs": [_token(*other) for other in one.top[:most]]}
+        for one in completion.tokens
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _token(text: str, logprob: float) -> dict[str, Any]:
+    return {"token": text, "logprob": logprob, "bytes": list(text.encode("utf-8", "surrogatepass"))}
 
 
 def _schema(body: dict[str, Any], model: str) -> tuple[dict[str, Any] | None, int]:
