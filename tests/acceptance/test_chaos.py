@@ -15,8 +15,6 @@ HANDFUL = [
     ("kill-points", Shape("postgresql", "rabbitmq")),
     ("cut-off-worker", Shape("postgresql", "redis")),
     ("disk-full", Shape("sqlite", "redis")),
-    ("duplicates", Shape("postgresql", "redis")),
-    ("net-producer-store", Shape("postgresql", "redis")),
 ]
 
 

@@ -11,10 +11,12 @@ from collections import deque
 from pathlib import Path
 
 from support.servers import Site
+from tierq_workers.engine import EX_SOFTWARE
 
 TIER = "small"
 _TESTS = str(Path(__file__).parents[1])
 LOOK_EVERY_S = 0.1
+_PATIENCE_S = 60.0
 _ENDS_OF_TERM = (0, -signal.SIGTERM)
 """Drained, or still starting: it had nothing then."""
 
@@ -58,6 +60,19 @@ class Crew:
         )
         self._members[worker] = tier
         return worker
+
+    def dismiss(self, worker: subprocess.Popen[bytes]) -> None:
+        """TERM for one worker, which is to end by itself, be it by its own watchdog."""
+        self._members.pop(worker)
+        worker.send_signal(signal.SIGTERM)
+        try:
+            code = worker.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.findings.append(f"a worker did not end within {_PATIENCE_S:.0f} s of TERM")
+            worker.kill()
+            code = worker.wait()
+        if code not in (0, EX_SOFTWARE):
+            self.findings.append(f"a worker ended by TERM with {code}")
 
     def kill_one(self) -> None:
         """Kill -9 of a worker that lives."""

@@ -7,23 +7,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, update
 
 from chaos.explaining import Statement, explained
 from chaos.filling import Filled
 from tierq.outputs import Decoder
 from tierq_console.batches import find_batch, find_by_key
-from tierq_insight.batch_report import batch_report
+from tierq_insight.report import Known, Scope, make_report
 from tierq_insight.spending import by_model
 from tierq_insight.telemetry import records
-from tierq_shared.store import backlog, claims, leases, outcomes, reading, submission, sweeps
+from tierq_shared.policy_document import DocumentRule, PolicyDocument, RuleEvidence
+from tierq_shared.store import (
+    backlog,
+    claims,
+    drift,
+    leases,
+    ledger,
+    outcomes,
+    policies,
+    reading,
+    shadows,
+    submission,
+    sweeps,
+)
 from tierq_shared.store.claims import ClaimedTask
+from tierq_shared.store.clock import now
 from tierq_shared.store.connection import Store
 from tierq_shared.store.outcomes import Requeued
 from tierq_shared.store.sweeps import SLICE
-from tierq_shared.store.tables import attempts, chunks, tasks
+from tierq_shared.store.tables import attempts, chunks, payloads, tasks
 from tierq_shared.store.tallies import finish_batches
 from unit.store.installation import FAILED, SUCCEEDED, learn_nothing, new_attempt, new_batch, new_task, step
 
@@ -184,6 +199,27 @@ def _finish(connection: Connection, _facts: Facts) -> None:
     finish_batches(connection, sweeps.running_batches(connection))
 
 
+def _judge(connection: Connection, facts: Facts) -> None:
+    """Shadows of answered tasks are made, answered as well, and judged."""
+    answered = shadows.answered(connection, [task.id for task, _ in facts.ended])
+    assert len(answered) == len(facts.ended)
+    made = shadows.insert_shadows(connection, [(task, "large") for task in answered], "v1")
+    ids = [id_ for chunk in made for id_ in chunk.task_ids]
+    connection.execute(update(tasks).where(tasks.c.id.in_(ids)).values(state="succeeded", finished_at=now()))
+    connection.execute(update(payloads).where(payloads.c.task_id.in_(ids)).values(output='"billing"'))
+    assert shadows.judge_shadows(connection) == len(answered)
+
+
+def _drift(connection: Connection, _facts: Facts) -> None:
+    """The active version's rules are watched."""
+    rule = DocumentRule(tier="small", evidence=RuleEvidence(verdict="derived", samples=100, required=0.9))
+    tiers = ("small", "medium", "large")
+    watched = PolicyDocument(version="v1", created_at=datetime.now(UTC), tiers=tiers, policy=(rule,))
+    policies.store(connection, watched)
+    policies.activate(connection, "v1", "applied")
+    assert drift.move_drifted(connection, 200, 50) is None
+
+
 DRIVES: dict[str, Drive] = {
     "claim": _claim,
     "commit": _commit,
@@ -192,7 +228,7 @@ DRIVES: dict[str, Drive] = {
     "receive": lambda c, facts: claims.receive(c, facts.filled.live_worker, facts.chunk_ids),
     "hand back": lambda c, facts: claims.hand_back(c, facts.chunk_ids, after_s=5.0),
     "forget chunks": lambda c, facts: submission.forget_chunks(c, facts.chunk_ids),
-    "was it committed": lambda c, facts: claims.committed_attempts(c, [taken[1].id for taken in facts.running]),
+    "was it committed": lambda c, facts: ledger.committed_attempts(c, [taken[1].id for taken in facts.running]),
     "renew the lease": lambda c, facts: leases.renew(c, facts.filled.live_worker, 60.0),
     "take the sweep": lambda c, facts: leases.take(c, "sweep", facts.filled.live_worker, 10.0),
     "is it swept": lambda c, facts: leases.held_by_another(c, "sweep", facts.filled.live_worker),
@@ -205,6 +241,9 @@ DRIVES: dict[str, Drive] = {
     "sweep: close aborted": lambda c, facts: sweeps.close_aborted(c, facts.filled.open),
     "sweep: expire": lambda c, _facts: sweeps.expire_tasks(c, "sweeper"),
     "sweep: lost chunks": _lost,
+    "sweep: judge shadows": _judge,
+    "sweep: drift": _drift,
+    "the active policy": lambda c, _facts: policies.active_version(c),
     "sweep: markers due": lambda c, _facts: sweeps.markers_due(c, 60.0),
     "submit a batch": _new_batch,
     "submit it again": _resumed_batch,
@@ -225,6 +264,6 @@ LOOKS: dict[str, Callable[[Store, Facts], object]] = {
     "find a batch": lambda store, facts: find_batch(store, facts.filled.running[:30]),
     "find a job": lambda store, facts: find_by_key(store, f"job {facts.filled.running}"),
     "spending of a batch": lambda store, facts: by_model(store, facts.filled.finished),
-    "report of a batch": lambda store, facts: batch_report(store, facts.filled.finished, None),
+    "report of a batch": lambda store, facts: make_report(store, Scope(facts.filled.finished), Known()),
     "export, a page": lambda store, _facts: next(records(store)),
 }

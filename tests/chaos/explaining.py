@@ -14,7 +14,8 @@ from sqlalchemy import Connection, Engine, Index, event
 
 from tierq_shared.store.tables import metadata
 
-GROWING = frozenset(f"tierq_{name}" for name in ("task", "payload", "attempt", "decision", "batch", "chunk", "tally"))
+_KINDS = ("task", "payload", "attempt", "decision", "batch", "chunk", "tally", "evidence")
+GROWING = frozenset(f"tierq_{name}" for name in _KINDS)
 """Tables that hold more the more tasks there are."""
 
 _INDEXES: dict[str, Index] = {str(index.name): index for table in metadata.tables.values() for index in table.indexes}

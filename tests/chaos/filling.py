@@ -18,6 +18,7 @@ from tierq_shared.store import leases, submission
 from tierq_shared.store.bulk import bulk_insert
 from tierq_shared.store.connection import Store
 from tierq_shared.store.tables import attempts, batches, chunks, decisions, payloads, specs, tallies, tasks
+from unit.store.installation import SPEC
 
 SPEC_ID = "5" * 32
 _AT_ONCE = 10_000
@@ -157,7 +158,7 @@ def _slices(rows: Iterator[_Row], size: int) -> Iterator[list[_Row]]:
 
 
 def _write_frame(connection: Connection, live: str, dead: str) -> None:
-    spec = {"id": SPEC_ID, "type": "classify", "name": "ticket", "prompt_version": 1, "content": "{}"}
+    spec = {"id": SPEC_ID, "type": "classify", "name": "ticket", "prompt_version": 1, "content": SPEC.json.decode()}
     connection.execute(insert(specs), {**spec, "created_at": submission.database_now(connection)})
     leases.register_worker(connection, live, "small", "1", 3_600.0)
     leases.register_worker(connection, dead, "small", "1", -1.0)
