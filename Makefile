@@ -17,7 +17,7 @@ demo: install
 	$(BIN)/tierq demo
 
 test: install
-	$(BIN)/python -m pytest -n 3
+	$(BIN)/python -m pytest -n 5 --dist worksteal
 
 lint: install
 	$(BIN)/ruff check .

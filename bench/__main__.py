@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench import importing, in_flight, interactive, machine, replies, report, submitting, throughput
+from bench import importing, in_flight, interactive, machine, replies, report, reports, submitting, throughput
+from bench.routing import __main__ as routing
+from bench.routing.data import DataMissing
 from bench.stack import Stack
 
 FIGURES: dict[str, Any] = {
@@ -23,6 +25,7 @@ FIGURES: dict[str, Any] = {
     "interactive": interactive,
     "importing": importing,
     "simulator": replies,
+    "reports": reports,
 }
 PAGE = Path(__file__).with_name("README.md")
 
@@ -44,8 +47,17 @@ def main() -> None:
         description = machine.description(stack.servers())
     if not options.only and not options.quick:
         PAGE.write_text(report.page(sections, description, (time.monotonic() - began) / 60))
+        _judge_routing()
     if any(section.failure for section in sections):
         sys.exit(1)
+
+
+def _judge_routing() -> None:
+    """Writes routing/README.md, where the data for it is there: none of it is part of the project."""
+    try:
+        routing.write()
+    except DataMissing as error:
+        print(f"Routing is not judged: {error}")
 
 
 def _measured(stack: Stack, module: Any, *, quick: bool) -> report.Section:

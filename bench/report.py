@@ -9,7 +9,7 @@ from dataclasses import dataclass
 _HOW = """\
 # Benchmarks
 
-    make bench                                   # everything, about 12 minutes; writes this page
+    make bench                                   # everything, about 15 minutes; writes this page
     .venv/bin/python -m bench --only interactive # one section, printed
     .venv/bin/python -m bench --quick            # fewer tasks, one repetition, printed
 
@@ -17,6 +17,9 @@ _HOW = """\
 of it. PostgreSQL is measured where `TIERQ_TEST_DATABASE_URL` (or a server on 127.0.0.1 with a database `test`) answers.
 What is measured has a core for itself; the simulator, Redis and whatever only watches have another. PostgreSQL's
 server runs where the system puts it. Measured values are medians, with the least and the greatest in brackets.
+
+How good a derived routing policy is, and what it saves, stands on [a page of its own](routing/README.md); it is judged
+where its data is found.
 """
 
 
@@ -86,9 +89,13 @@ class Section:
 def page(sections: Sequence[Section], machine: Sequence[tuple[str, str]], minutes: float) -> str:
     """README.md."""
     blocks = [_HOW, _summary(sections), "## The machine\n", *_machine(machine, minutes)]
-    for section in sections:
-        blocks += [f"\n## {section.title}\n", f"{section.text}\n" if section.text else "", *_table(section)]
-    return "\n".join(block for block in blocks if block) + "\n"
+    return "\n".join(block for block in [*blocks, *map(section_text, sections)] if block) + "\n"
+
+
+def section_text(section: Section) -> str:
+    """A section's title, words and table."""
+    blocks = [f"\n## {section.title}\n", f"{section.text}\n" if section.text else "", *_table(section)]
+    return "\n".join(block for block in blocks if block)
 
 
 def _summary(sections: Sequence[Section]) -> str:

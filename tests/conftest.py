@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,9 @@ from support.servers import Simulator, Site, fresh_simulator
 from support.sites import open_site
 
 SiteMaker = Callable[..., Site]
+
+# A shell has what it runs in the background ignore Ctrl-C, and processes inherit that: ours are stopped by it here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import case, select, update
 
+from tierq.reachable import ProducerStore
 from tierq_shared import configuration
 from tierq_shared.errors import BatchNotFound, ConfigurationError
 from tierq_shared.settings import Settings
@@ -25,13 +26,29 @@ def open_store(settings: Settings) -> Iterator[Store]:
 
     Raises:
         SchemaMissing: TierQ's tables are not there.
+        StoreError: the store cannot be reached.
     """
     if settings.database_url is None:
         raise ConfigurationError("no database is configured: set TIERQ_DATABASE_URL or database_url")
-    store = Store(settings.database_url.get_secret_value())
+    store = ProducerStore(settings.database_url.get_secret_value())
     try:
         schema.check(store)
         yield store
+    finally:
+        store.close()
+
+
+@contextmanager
+def store_if_there(settings: Settings) -> Iterator[Store | None]:
+    """The configured store, or what an embedded stack has left here; None where none is, of this release."""
+    if settings.database_url is None and not configuration.embedded_paths(settings.path).database.exists():
+        yield None
+        return
+    store = ProducerStore(_database_url(settings))
+    try:
+        with store.reading() as connection:
+            is_usable = schema.is_usable(connection, schema.current(connection))
+        yield store if is_usable else None
     finally:
         store.close()
 
@@ -63,17 +80,9 @@ def find_by_key(store: Store, key: str) -> Progress | None:
 
 def find_ended(settings: Settings, key: str) -> Progress | None:
     """The batch of a job, where all of it has ended: then nothing need be started to write its outcomes."""
-    if settings.database_url is None and not configuration.embedded_paths(settings.path).database.exists():
-        return None
-    store = Store(_database_url(settings))
-    try:
-        with store.reading() as connection:
-            if schema.current(connection) not in schema.COMPATIBLE:
-                return None
-        found = find_by_key(store, key)
-    finally:
-        store.close()
-    return found if found is not None and found.is_over else None
+    with store_if_there(settings) as store:
+        found = None if store is None else find_by_key(store, key)
+        return found if found is not None and found.is_over else None
 
 
 def start_over(store: Store, key: str) -> None:

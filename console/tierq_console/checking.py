@@ -15,6 +15,8 @@ from tierq_console.jobs import Job
 from tierq_console.seen_keys import SeenKeys
 from tierq_console.setting_aside import Aside
 from tierq_shared.errors import InvalidInput, InvalidTask
+from tierq_shared.policy import Policy
+from tierq_shared.quoting.cells import Tally
 from tierq_shared.settings import Settings
 
 SHOWN = 20
@@ -43,21 +45,25 @@ class Checked:
     bad_lines: array[int] = field(default_factory=lambda: array("Q"))
     """The places of all bad rows in order: 8 bytes each."""
     shown: list[Finding] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+    """The good rows, added up for a quote."""
 
     @property
     def bad(self) -> int:
         return len(self.bad_lines)
 
 
-def check(job: Job, settings: Settings, tell: Callable[[int], None] = lambda _rows: None) -> Checked:
+def check(job: Job, settings: Settings, policy: Policy, tell: Callable[[int], None] = lambda _rows: None) -> Checked:
     """Checks every row of a job. ``tell`` is called now and then with how many have been checked.
+
+    ``policy`` decides the tiers that the good rows are added up by.
 
     Raises:
         InvalidInput: the file cannot be read on, rows are bad and are not to be skipped, or none is good.
     """
     checked = Checked()
     with Aside(job.bad_path, enabled=job.skip_bad) as aside:
-        for count, (row, finding) in enumerate(_findings(job, settings), 1):
+        for count, (row, finding) in enumerate(_findings(job, settings, policy, checked.tally), 1):
             if finding is None:
                 checked.good += 1
             else:
@@ -69,23 +75,26 @@ def check(job: Job, settings: Settings, tell: Callable[[int], None] = lambda _ro
     return checked
 
 
-def _findings(job: Job, settings: Settings) -> Iterator[tuple[Row | Broken, Finding | None]]:
-    intake = Intake(settings, settings.make_policy(), lambda: datetime.now(UTC), None)
+def _findings(
+    job: Job, settings: Settings, policy: Policy, tally: Tally
+) -> Iterator[tuple[Row | Broken, Finding | None]]:
+    intake = Intake(settings, policy, lambda: datetime.now(UTC), None)
     with closing(SeenKeys()) as keys:
         for row in job.rows():
-            yield row, _examine(job, intake, keys, row)
+            yield row, _examine(job, intake, keys, tally, row)
 
 
-def _examine(job: Job, intake: Intake, keys: SeenKeys, row: Row | Broken) -> Finding | None:
+def _examine(job: Job, intake: Intake, keys: SeenKeys, tally: Tally, row: Row | Broken) -> Finding | None:
     if isinstance(row, Broken):
         return Finding(row.line, None, row.reason)
     try:
         new = intake.prepare(job.maker.task(row, job.place(row)), 0)
     except InvalidTask as error:
         return Finding(row.line, error.field, error.reason)
-    if not job.maker.has_keys or new.key is None:
-        return None
-    return _repeated(job, keys, row.line, new)
+    finding = _repeated(job, keys, row.line, new) if job.maker.has_keys and new.key is not None else None
+    if finding is None:
+        tally.add(new)
+    return finding
 
 
 def _repeated(job: Job, keys: SeenKeys, line: int, new: Any) -> Finding | None:

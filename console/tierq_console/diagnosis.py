@@ -85,14 +85,14 @@ def _database(settings: Settings) -> list[Finding]:
         return [_bad("database", shown, str(error))]
     with closing(store):
         try:
-            schema.check(store)
+            version = schema.check(store)
             with store.reading() as connection:
                 live = leases.live_workers(connection)
         except DBAPIError as error:
             return [_bad("database", f"{shown}: {_first_line(error.orig)}", "is it up, and the URL right?")]
         except TierQError as error:
             return [_bad("database", shown, str(error))]
-    database = _well("database", f"{shown}, tables at {schema.HEAD}")
+    database = _well("database", f"{shown}, tables at {version}")
     return [database, *(_workers(tier, live.get(tier, 0)) for tier in settings.tier_names)]
 
 
@@ -173,7 +173,7 @@ def _key(part: str, deployment: Deployment, env: Mapping[str, str]) -> Finding:
 
 def _priced(part: str, deployment: Deployment) -> Finding:
     try:
-        from tierq_workers.prices import PriceList
+        from tierq_shared.prices import PriceList
     except ModuleNotFoundError:
         return Finding(part, None, "prices not looked up", "pip install 'tierq[workers]'")
     rates = PriceList().rates(deployment)

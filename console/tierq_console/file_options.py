@@ -1,4 +1,4 @@
-"""The options of `tierq run` and `tierq submit`, and the job they make."""
+"""The options of `tierq run`, `tierq quote` and `tierq submit`, and the job they make."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 import orjson
@@ -15,10 +15,19 @@ from tierq.intake import Intake
 from tierq_console.inputs import Source, open_source
 from tierq_console.inputs.csv_rows import CsvSource
 from tierq_console.jobs import Job
-from tierq_console.rows import INPUT_FIELDS, ColumnTasks, LineTasks, TaskMaker, make_spec, read_deadline
+from tierq_console.rows import (
+    INPUT_FIELDS,
+    ColumnTasks,
+    LineTasks,
+    TaskMaker,
+    make_spec,
+    read_cache_age,
+    read_deadline,
+)
 from tierq_shared import checks
 from tierq_shared.errors import InvalidInput, InvalidTask
-from tierq_shared.options import STAKES, URGENCIES, TaskOptions
+from tierq_shared.options import STAKES, URGENCIES, WHEN_REACHED, TaskOptions, WhenReached, check_max_cost
+from tierq_shared.policy import Policy
 from tierq_shared.settings import Settings
 from tierq_shared.specs import TASK_TYPES, TaskType
 from tierq_shared.tasks import Spec
@@ -28,11 +37,24 @@ _SPEC_OPTIONS = ("labels", "schema", "instructions", "name", "multi", "max_outpu
 _TASK_OPTIONS = ("tier", "min_tier", "max_tier", "stakes", "urgency", "priority")
 
 _SAMPLE_TEXT = "text"
+_ANY_AGE = "any age"
+"""What `--cache` says without a span."""
+
+_Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds FILE and all that says what its rows are."""
-    for decorate in reversed(_OPTIONS):
+    """Adds FILE and all that says what its rows are, and how they are to be run."""
+    return _decorated(command, (*_ROWS, *_TASKS, *_EXTENT))
+
+
+def row_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds FILE and all that says what its rows are, where how they are run is the command's own matter."""
+    return _decorated(command, (*_ROWS, *_EXTENT))
+
+
+def _decorated(command: Callable[..., Any], options: tuple[_Decorator, ...]) -> Callable[..., Any]:
+    for decorate in reversed(options):
         command = decorate(command)
     return command
 
@@ -61,7 +83,9 @@ def make_job(file: Path, values: Mapping[str, Any]) -> Job:
     given = Given(file, values)
     source = open_source(file)
     options = _task_options(given)
-    identity: dict[str, Any] = given.some((*_TASK_OPTIONS, "require", "tag", "deadline", "limit", "skip_bad", "key"))
+    identity: dict[str, Any] = given.some(
+        (*_TASK_OPTIONS, "require", "tag", "deadline", "cache", "limit", "skip_bad", "key")
+    )
     maker: TaskMaker
     if given.get("type") is None:
         maker = _line_tasks(given, source, options)
@@ -76,10 +100,12 @@ def make_job(file: Path, values: Mapping[str, Any]) -> Job:
         deadline=_deadline(given),
         skip_bad=bool(given.get("skip_bad")),
         limit=given.get("limit"),
+        max_cost=given.get("max_cost"),
+        on_cap=_on_cap(given),
     )
 
 
-def check_options(job: Job, settings: Settings) -> None:
+def check_options(job: Job, settings: Settings, policy: Policy) -> None:
     """Refuses options that no task could meet, once for all rows: a tier that does not exist, a region nobody serves.
 
     Raises:
@@ -87,7 +113,7 @@ def check_options(job: Job, settings: Settings) -> None:
     """
     if not isinstance(job.maker, ColumnTasks):
         return
-    intake = Intake(settings, settings.make_policy(), lambda: datetime.now(UTC), None)
+    intake = Intake(settings, policy, lambda: datetime.now(UTC), None)
     try:
         intake.prepare(_sample(job.maker.spec), 0)
     except InvalidTask as error:
@@ -121,7 +147,7 @@ def _column_tasks(given: Given, source: Source, options: TaskOptions) -> ColumnT
     if "schema" in fields:
         fields["schema"] = _read_json(Path(fields["schema"].removeprefix("@")), "--schema")
     if "instructions" in fields:
-        fields["instructions"] = _text_or_file(fields["instructions"], "--instructions")
+        fields["instructions"] = text_or_file(fields["instructions"], "--instructions")
     try:
         spec = make_spec(type_, fields, options)
     except InvalidTask as error:
@@ -150,6 +176,8 @@ def _task_options(given: Given) -> TaskOptions:
         options["priority"] = 0
     if given.get("require"):
         options["require"] = _pairs(given.values["require"], "--require")
+    if given.get("cache") is not None:
+        options["cache"] = _cache(given.values["cache"])
     return options  # type: ignore[return-value]  # the names are TaskOptions' own
 
 
@@ -158,6 +186,24 @@ def _deadline(given: Given) -> Any:
         return None
     try:
         return read_deadline(given.values["deadline"])
+    except InvalidTask as error:
+        raise _of_option(error) from None
+
+
+def _cache(given: str) -> Any:
+    try:
+        return given == _ANY_AGE or read_cache_age(given)
+    except InvalidTask as error:
+        raise InvalidInput(f"--cache: {error.reason}; for an answer of any age write --cache after FILE") from None
+
+
+def _on_cap(given: Given) -> WhenReached | None:
+    """What happens at the cap; also checks the cap itself, before the file is read."""
+    cap, way = given.get("max_cost"), given.get("on_cap")
+    if cap is None and way is not None:
+        raise InvalidInput("--on-cap says what happens at a cap, and there is none: give --max-cost too")
+    try:
+        return way if cap is None or check_max_cost(cap) else None
     except InvalidTask as error:
         raise _of_option(error) from None
 
@@ -189,7 +235,12 @@ def _pairs(pairs: tuple[str, ...], option: str) -> dict[str, str]:
         raise InvalidInput(f"{option}: {error.reason}") from None
 
 
-def _text_or_file(value: str, option: str) -> str:
+def text_or_file(value: str, option: str) -> str:
+    """A text as it was given, or what stands in the file that `@FILE` names.
+
+    Raises:
+        InvalidInput: the file cannot be read.
+    """
     return _read_text(Path(value[1:]), option) if value.startswith("@") else value
 
 
@@ -219,7 +270,7 @@ def _option(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
-_OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
+_ROWS: tuple[_Decorator, ...] = (
     click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path)),
     click.option(
         "--type",
@@ -252,6 +303,8 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
         "--name", metavar="NAME", help="What this kind of task is called in policies and reports.  [default: the type]"
     ),
     click.option("--max-output-tokens", type=int, metavar="N"),
+)
+_TASKS: tuple[_Decorator, ...] = (
     click.option("--tier", metavar="TIER", help="Pins every task to this tier: no policy, no escalation."),
     click.option("--min-tier", metavar="TIER"),
     click.option("--max-tier", metavar="TIER"),
@@ -263,6 +316,21 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
         "--require", multiple=True, metavar="NAME=VALUE", help="What a deployment must have, such as region=eu."
     ),
     click.option("--tag", multiple=True, metavar="NAME=VALUE", help="Kept with the batch, such as team=support."),
+    click.option(
+        "--cache",
+        is_flag=False,
+        flag_value=_ANY_AGE,
+        metavar="[SPAN]",
+        help="Takes the stored answers of identical tasks, of any age or as old as 7d. Write it after FILE.",
+    ),
+    click.option("--max-cost", metavar="USD", help="A hard cap on what all calls of the batch cost together."),
+    click.option(
+        "--on-cap",
+        type=click.Choice(WHEN_REACHED),
+        help="What tasks do that the cap has no room for.  [default: fail]",
+    ),
+)
+_EXTENT: tuple[_Decorator, ...] = (
     click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows."),
     click.option(
         "--skip-bad", is_flag=True, help="Sets rows that cannot be used aside in FILE.bad.jsonl, and goes on."

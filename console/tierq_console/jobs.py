@@ -15,6 +15,7 @@ import orjson
 
 from tierq_console.inputs import Broken, Row, Source
 from tierq_console.rows import TaskMaker
+from tierq_shared.options import WhenReached
 from tierq_shared.specs import PROMPT_VERSION
 from tierq_shared.tasks import Task
 
@@ -31,10 +32,18 @@ class Job:
     deadline: datetime | timedelta | None
     skip_bad: bool
     limit: int | None
+    max_cost: str | None = None
+    """The cap on the batch, in USD. The same job with another cap is the same job."""
+    on_cap: WhenReached | None = None
 
     @property
     def path(self) -> Path:
         return self.source.path
+
+    @property
+    def label(self) -> str:
+        """What its batch is called."""
+        return self.path.name
 
     @property
     def bad_path(self) -> Path:

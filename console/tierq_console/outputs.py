@@ -140,27 +140,30 @@ class ParquetWriter(RowWriter):
         self._rows = []
 
 
-def check_output(path: Path, source: Path | None = None, *, suffixes: Sequence[str] = ()) -> None:
+def check_output(
+    path: Path, source: Path | None = None, *, suffixes: Sequence[str] = (), option: str = "--out"
+) -> None:
     """Refuses, before anything is spent, an output that could not be written in the end.
 
     Raises:
         InvalidInput: its kind is unknown, its folder is missing or closed, or it is the input itself.
     """
-    if path == STDOUT:
+    if path == STDOUT and not suffixes:
         return
     known = tuple(suffixes) or tuple(_WRITERS)
     if path.suffix.lower() not in known:
-        raise InvalidInput(f"--out {path}: is written by its suffix; use {', '.join(known)}, or - for JSONL on stdout")
+        rest = "" if suffixes else ", or - for JSONL on stdout"
+        raise InvalidInput(f"{option} {path}: is written by its suffix; use {', '.join(known)}{rest}")
     if path.suffix.lower() in _PARQUET:
         load_parquet()
     if path.is_dir():
-        raise InvalidInput(f"--out {path}: is a folder: name a file")
+        raise InvalidInput(f"{option} {path}: is a folder: name a file")
     if not path.resolve().parent.is_dir():
-        raise InvalidInput(f"--out {path}: there is no folder {path.parent}: make it first")
+        raise InvalidInput(f"{option} {path}: there is no folder {path.parent}: make it first")
     if not os.access(path.resolve().parent, os.W_OK):
-        raise InvalidInput(f"--out {path}: the folder {path.parent} cannot be written to")
+        raise InvalidInput(f"{option} {path}: the folder {path.parent} cannot be written to")
     if source is not None and path.resolve() == source.resolve():
-        raise InvalidInput(f"--out {path}: is the input itself: choose another name")
+        raise InvalidInput(f"{option} {path}: is the input itself: choose another name")
 
 
 @contextmanager
@@ -170,7 +173,7 @@ def writing(path: Path, columns: Sequence[str] = COLUMNS, integers: Sequence[str
         yield JsonlWriter(sys.stdout.buffer)
         sys.stdout.buffer.flush()
         return
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = _part(path)
     try:
         with closing(_open_writer(part, path.suffix.lower(), columns, integers)) as writer:
             yield writer
@@ -178,6 +181,23 @@ def writing(path: Path, columns: Sequence[str] = COLUMNS, integers: Sequence[str
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, content: str) -> None:
+    """A text file that gets its name when all of it is written."""
+    part = _part(path)
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(content)
+            _settle(file)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _part(path: Path) -> Path:
+    """Where a file is written until it is whole."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def _open_writer(part: Path, suffix: str, columns: Sequence[str], integers: Sequence[str]) -> RowWriter:

@@ -32,6 +32,10 @@ class View(ABC):
     def show(self, progress: Progress, total: int | None) -> None:
         """Shows how far the batch is; ``total`` is None while it is not known."""
 
+    def ask(self, question: str) -> bool:
+        """Asks for a yes on the terminal."""
+        return click.confirm(question, err=True)
+
     def __enter__(self) -> Self:
         return self
 
@@ -113,6 +117,13 @@ class BarView(View):
         words = told(progress, total, self._rate.at(progress.done))
         self._bar.update(self._task, completed=progress.done, total=total, told=words, visible=True)
 
+    def ask(self, question: str) -> bool:
+        self._bar.stop()
+        try:
+            return super().ask(question)
+        finally:
+            self._bar.start()
+
     def close(self) -> None:
         self._bar.stop()
 
@@ -124,7 +135,7 @@ def told(progress: Progress, total: int | None, rate: float) -> str:
     parts = [f"{progress.failed:,} failed"] if progress.failed else []
     parts += [f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s", show_usd(progress.cost_nusd) + unpriced]
     if left and rate > 0:
-        parts.append(f"{_span(left / rate)} left")
+        parts.append(f"{span(left / rate)} left")
     parts += [f"{name} {tier.done:,}" for name, tier in progress.tiers.items()]
     return " · ".join(parts)
 
@@ -133,5 +144,6 @@ def _count(total: int | None) -> str:
     return "…" if total is None else f"{total:,}"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """A span of time, as `12 s` or `1:02:30`."""
     return f"{seconds:.0f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))

@@ -54,7 +54,7 @@ def check_keys(settings: Settings, env: Mapping[str, str] = os.environ) -> None:
         return
     missing: dict[str, list[str]] = {}
     for tier in settings.tiers:
-        for deployment in settings.chain(tier):
+        for deployment in settings.called(tier):
             variable = _missing_key(deployment, env)
             if variable and deployment.name not in missing.setdefault(variable, []):
                 missing[variable].append(deployment.name)

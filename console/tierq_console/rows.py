@@ -32,7 +32,7 @@ _SPEC_FIELDS: dict[TaskType, tuple[str, ...]] = {
     "generate": (),
 }
 _COMMON_SPEC_FIELDS = ("name", "instructions", "examples", "max_output_tokens")
-_TASK_FIELDS = tuple(name for name in TaskOptions.__annotations__ if name != "max_cost")
+_TASK_FIELDS = tuple(TaskOptions.__annotations__)
 _TIER_FIELDS = ("tier", "min_tier", "max_tier")
 
 _SPECS: dict[TaskType, Callable[..., Spec[Any]]] = {
@@ -114,6 +114,8 @@ class LineTasks:
         options = {name: values[name] for name in _TASK_FIELDS if name in values}
         if "deadline" in options:
             options["deadline"] = read_deadline(options["deadline"])
+        if isinstance(options.get("cache"), str | int | float) and not isinstance(options["cache"], bool):
+            options["cache"] = read_cache_age(options["cache"])
         names_tier = any(name in options for name in _TIER_FIELDS)
         defaults = {name: value for name, value in self._defaults.items() if not (names_tier and name in _TIER_FIELDS)}
         return {**defaults, **options}
@@ -161,6 +163,18 @@ def read_deadline(value: object) -> datetime | timedelta:
     if time.tzinfo is None:
         raise InvalidTask("has no time zone: add Z, or an offset such as +02:00", field="deadline")
     return time
+
+
+def read_cache_age(value: object) -> timedelta:
+    """How old a stored answer may be: a span such as `7d`.
+
+    Raises:
+        InvalidTask: it is none.
+    """
+    try:
+        return timedelta(seconds=_SPAN.validate_python(value))
+    except (ValidationError, OverflowError):
+        raise InvalidTask(f"{value!r} is not a span such as 30m, 2h or 7d", field="cache") from None
 
 
 def read_passages(value: object) -> object:

@@ -9,21 +9,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tierq import Client
+from tierq import Batch, Client, Quote
 from tierq_console import batches
 from tierq_console.checking import Checked, check
 from tierq_console.file_options import check_options
 from tierq_console.jobs import Job
 from tierq_console.outputs import row_of, writing
+from tierq_console.policy_sources import policy_in_force
 from tierq_console.progress_view import View
+from tierq_console.quote_view import quote_lines
 from tierq_console.readiness import check_keys, working_settings
 from tierq_console.stack import running_stack
 from tierq_console.submitting_thread import Submission
 from tierq_console.summary import Failures, Summary
 from tierq_insight import spending
 from tierq_shared import configuration
+from tierq_shared.active_policy import ActivePolicy
+from tierq_shared.money import show_usd
+from tierq_shared.options import check_max_cost
+from tierq_shared.policy import Policy
+from tierq_shared.quoting.quoter import Quoter
 from tierq_shared.settings import Settings
-from tierq_shared.store import leases, reading
+from tierq_shared.store import budgets, leases, reading
 from tierq_shared.store.connection import Store
 from tierq_shared.store.reading import Progress
 
@@ -39,6 +46,8 @@ class Order:
     job: Job
     output: Path
     fresh: bool
+    show_quote: bool = False
+    """Says the quote before anything is submitted. It is kept with the batch in any case."""
 
 
 class Interrupted(Exception):
@@ -54,7 +63,7 @@ def run(order: Order, settings: Settings, view: View) -> Summary:
     """
     began = time.monotonic()
     job = order.job
-    checked = check_job(job, settings, view)
+    checked = check_job(job, settings, policy_in_force(settings), view)
     if not order.fresh and (ended := batches.find_ended(settings, job.key)) is not None:
         view.note(
             f"all {ended.total or 0:,} tasks of this job have ended before: nothing to run (--fresh runs it anew)"
@@ -63,7 +72,7 @@ def run(order: Order, settings: Settings, view: View) -> Summary:
     check_keys(settings)
     try:
         with running_stack(settings, notify=view.note) as running:
-            ended = _carry_out(order, checked, running, view)
+            ended = _carry_out(order, checked, running, view, _least_workers(settings))
             return _finish(order, checked, running, ended, began)
     except KeyboardInterrupt:
         raise Interrupted(
@@ -91,17 +100,21 @@ def submit(job: Job, settings: Settings, view: View, *, fresh: bool) -> Submitte
         ConfigurationError: no database is configured, and no stack runs here.
     """
     with working_settings(settings) as running, batches.open_store(running) as store:
-        checked = check_job(job, settings, view)
+        checked = check_job(job, settings, ActivePolicy(running, store).current(), view)
         if fresh:
             batches.start_over(store, job.key)
         with Client(settings=running) as client:
             batch = client.submit_many(
                 job.tasks(checked.bad_lines),
                 key=job.key,
-                label=job.path.name,
+                label=job.label,
                 tags=job.tags or None,
                 deadline=job.deadline,
+                quote=Quoter(running, store).quote(checked.tally),
+                max_cost=job.max_cost,
+                on_cap=job.on_cap,
             )
+            _set_cap(batch, job)
         for tier in unserved(store, batch.id):
             view.note(f"no live worker serves tier {tier!r} yet: its tasks wait for `tierq worker {tier}`")
         if checked.bad:
@@ -109,21 +122,37 @@ def submit(job: Job, settings: Settings, view: View, *, fresh: bool) -> Submitte
         return Submitted(batch.id, checked.good, checked.bad)
 
 
-def check_job(job: Job, settings: Settings, view: View) -> Checked:
+def quote(job: Job, settings: Settings, view: View) -> Quote:
+    """What a job will cost and how long it will take; nothing is submitted, started or spent.
+
+    Raises:
+        InvalidInput: something about the file or the options is wrong.
+    """
+    checked = check_job(job, settings, policy_in_force(settings), view)
+    with batches.store_if_there(settings) as store:
+        return Quoter(settings, store).quote(checked.tally, least_workers=_least_workers(settings))
+
+
+def _least_workers(settings: Settings) -> int:
+    """How many workers each tier will have anyway: the embedded stack brings one."""
+    return 1 if settings.database_url is None else 0
+
+
+def check_job(job: Job, settings: Settings, policy: Policy, view: View) -> Checked:
     """All of the input that can be refused is refused here.
 
     Raises:
         InvalidInput: with every line at fault.
         Interrupted: Ctrl-C.
     """
-    check_options(job, settings)
+    check_options(job, settings, policy)
     try:
-        return check(job, settings, lambda rows: view.note(f"{rows:,} rows checked"))
+        return check(job, settings, policy, lambda rows: view.note(f"{rows:,} rows checked"))
     except KeyboardInterrupt:
         raise Interrupted("stopped while the input was checked; nothing was submitted") from None
 
 
-def _carry_out(order: Order, checked: Checked, settings: Settings, view: View) -> Progress:
+def _carry_out(order: Order, checked: Checked, settings: Settings, view: View, least_workers: int) -> Progress:
     job = order.job
     with batches.open_store(settings) as store, Client(settings=settings) as client:
         if order.fresh:
@@ -131,7 +160,11 @@ def _carry_out(order: Order, checked: Checked, settings: Settings, view: View) -
         before = batches.find_by_key(store, job.key)
         if before is not None:
             view.note(f"carrying on with batch {before.batch_id}: {before.done:,} of {checked.good:,} have ended")
-        submission = Submission(client, job, lambda: job.tasks(checked.bad_lines))
+            _set_cap(client.batch(before.batch_id), job)
+        quoted = None if before else Quoter(settings, store).quote(checked.tally, least_workers=least_workers)
+        if quoted is not None and order.show_quote:
+            view.note("\n".join(quote_lines(quoted)))
+        submission = Submission(client, job, lambda: job.tasks(checked.bad_lines), quoted)
 
         def look() -> Progress | None:
             submission.raise_error()
@@ -140,9 +173,15 @@ def _carry_out(order: Order, checked: Checked, settings: Settings, view: View) -
         if before is None or before.total is None:
             submission.start()
         try:
-            return _Watch(store, view, look, checked.good).until_over()
+            return Watch(store, view, look, checked.good).until_over()
         finally:
             submission.leave()
+
+
+def _set_cap(batch: Batch[Any], job: Job) -> None:
+    """A job that is carried on with another cap goes on under that one."""
+    if job.max_cost is not None and batch.progress().max_cost_nusd != check_max_cost(job.max_cost):
+        batch.set_cap(job.max_cost)
 
 
 def wait_for(store: Store, batch_id: str, view: View) -> Progress:
@@ -152,10 +191,10 @@ def wait_for(store: Store, batch_id: str, view: View) -> Progress:
         with store.reading() as connection:
             return reading.progress(connection, batch_id)
 
-    return _Watch(store, view, look, look().total).until_over()
+    return Watch(store, view, look, look().total).until_over()
 
 
-class _Watch:
+class Watch:
     """Looks at a batch until all of it has ended. ``total`` is what is known of its size before it is sealed."""
 
     def __init__(self, store: Store, view: View, look: Callable[[], Progress | None], total: int | None) -> None:
@@ -187,6 +226,17 @@ class _Watch:
             self._warned = True
             for tier in unserved(self._store, progress.batch_id):
                 self._view.note(f"no live worker serves tier {tier!r}: start one with `tierq worker {tier}`")
+            if (reached := reached_cap(self._store, progress.batch_id)) is not None:
+                raise_it = f"`tierq cap {progress.batch_id} USD` raises it"
+                self._view.note(f"the batch's cap of {show_usd(reached)} is reached, and tasks wait: {raise_it}")
+
+
+def reached_cap(store: Store, batch_id: str) -> int | None:
+    """A batch's cap, where tasks wait because it is reached."""
+    with store.reading() as connection:
+        cap = budgets.read_batch_cap(connection, batch_id)
+        found = budgets.read_budgets(connection, [cap]) if cap is not None else []
+    return next((budget.limit_nusd for _, budget in found if budget.reached_at is not None), None)
 
 
 def unserved(store: Store, batch_id: str) -> list[str]:

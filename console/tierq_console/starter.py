@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from tierq_shared import environment
 from tierq_shared.configuration import KEY_VARIABLES
-from tierq_shared.settings import DEFAULT_TIERS
+from tierq_shared.deployments import Deployment
+from tierq_shared.settings import DEFAULT_TIERS, Settings, Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,17 @@ def choose(providers: Sequence[str], local: Candidate | None = None) -> list[Can
         luna = next(candidate for candidate in CANDIDATES if candidate.name == "luna")
         chosen = [replace(luna, tiers=DEFAULT_TIERS)]
     return chosen
+
+
+def built_in() -> Settings:
+    """The default tiers with every provider's models, and the default rules: to look at prices, never to call."""
+    return Settings(
+        tiers={tier: Tier(chain=[one.name for one in CANDIDATES if tier in one.tiers]) for tier in DEFAULT_TIERS},
+        deployments={
+            one.name: Deployment(name=one.name, provider=one.provider, model=one.model)  # type: ignore[arg-type]
+            for one in CANDIDATES
+        },
+    )
 
 
 def render(candidates: Sequence[Candidate]) -> str:

@@ -10,12 +10,15 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.table import Column, Table
 
+from tierq_console.quote_view import outcome_json, outcome_lines
 from tierq_console.summary import retry_hint
+from tierq_shared.caps import BATCH, Cap
 from tierq_shared.ids import PREFIX_DIGITS
 from tierq_shared.money import show_usd, usd
 from tierq_shared.outcomes import TaskState
 from tierq_shared.store import leases, reading
 from tierq_shared.store.backlog import TierBacklog, backlog
+from tierq_shared.store.budgets import Budget, read_batch_cap, read_budgets
 from tierq_shared.store.connection import Store
 from tierq_shared.store.reading import Progress
 
@@ -39,23 +42,43 @@ class Report:
     workers: Mapping[str, int]
     backlog: Mapping[str, TierBacklog]
     """What waits and runs in the whole store; empty where one batch is meant."""
+    caps: Sequence[tuple[Cap, Budget]] = ()
+    """The configured caps as they stand now, or the batch's own."""
 
     def json(self) -> dict[str, Any]:
         """For `--json`; costs are USD as exact text."""
         if self.batch is None:
             tiers = {tier: asdict(one) for tier, one in self.backlog.items()}
-            return {"batches": [_progress_json(one) for one in self.batches], "tiers": tiers}
+            batches = [_progress_json(one) for one in self.batches]
+            return {"batches": batches, "tiers": tiers, "caps": [_cap_json(*one) for one in self.caps]}
         by_tier = {tier: _by_state(self.states, tier) for tier in self._tiers()}
-        return {**_progress_json(self.batch), "by_tier": by_tier, "workers": dict(self.workers)}
+        caps = [_cap_json(*one) for one in self.caps]
+        return {**_progress_json(self.batch), "by_tier": by_tier, "workers": dict(self.workers), "caps": caps}
 
     def tables(self, width: int) -> list[RenderableType]:
         """For people, on so many columns."""
         if self.batch is None:
-            return [self._batches_table(width), self._backlog_table()]
+            return [self._batches_table(width), self._backlog_table(), *([self._caps_table()] if self.caps else [])]
         batch = self.batch
         said = f"batch {batch.batch_id} · {batch.label or 'no label'} · {batch.state} · {_done(batch)} · {_cost(batch)}"
         hints = [f"{batch.failed:,} failed: {retry_hint(batch.batch_id)}"] if batch.failed else []
-        return [said, self._states_table(), *hints]
+        return [said, *outcome_lines(batch), self._states_table(), *([self._caps_table()] if self.caps else []), *hints]
+
+    def _caps_table(self) -> RenderableType:
+        table = Table("cap", "limit", "spent", "reserved", "reached", "then", box=None, pad_edge=False)
+        for cap, budget in self.caps:
+            amounts = [show_usd(one) for one in (budget.limit_nusd, budget.spent_nusd, budget.reserved_nusd)]
+            since = budget.reached_at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if budget.reached_at else ""
+            table.add_row(
+                str(cap).removeprefix("the "), *amounts, since, f"{_then(cap)}{self._waiting_for(cap, budget)}"
+            )
+        return table
+
+    def _waiting_for(self, cap: Cap, budget: Budget) -> str:
+        """How many tasks of the batch wait for its own cap."""
+        queued = sum(count for (_, state), count in self.states.items() if state == TaskState.QUEUED)
+        waits = cap.per == BATCH and cap.when_reached == "wait" and budget.reached_at is not None
+        return f": {queued:,} do" if waits and queued else ""
 
     def _batches_table(self, width: int) -> RenderableType:
         if not self.batches:
@@ -97,18 +120,37 @@ def wide_console() -> Console:
     return console if console.is_terminal else Console(width=max(console.width, _PIPE_WIDTH))
 
 
-def read_report(store: Store, batch_id: str | None, limit: int) -> Report:
-    """Looks once."""
+def read_report(store: Store, batch_id: str | None, limit: int, caps: Sequence[Cap] = ()) -> Report:
+    """Looks once. ``caps`` are the configured ones."""
     with store.reading() as connection:
         if batch_id is None:
-            return Report(None, reading.recent_batches(connection, limit), {}, {}, backlog(connection))
+            standing = read_budgets(connection, caps) if caps else []
+            return Report(None, reading.recent_batches(connection, limit), {}, {}, backlog(connection), standing)
+        own = read_batch_cap(connection, batch_id)
         return Report(
             batch=reading.progress(connection, batch_id),
             batches=[],
             states=reading.states_by_tier(connection, batch_id),
             workers=leases.live_workers(connection),
             backlog={},
+            caps=read_budgets(connection, [own]) if own is not None else [],
         )
+
+
+def _then(cap: Cap) -> str:
+    return {"wait": "tasks wait", "downgrade": "tasks move down", "fail": "tasks fail"}[cap.when_reached]
+
+
+def _cap_json(cap: Cap, budget: Budget) -> dict[str, Any]:
+    return {
+        "per": cap.per,
+        "of": cap.of,
+        "limit_usd": f"{usd(budget.limit_nusd):f}",
+        "spent_usd": f"{usd(budget.spent_nusd):f}",
+        "reserved_usd": f"{usd(budget.reserved_nusd):f}",
+        "reached_at": budget.reached_at.isoformat() if budget.reached_at else None,
+        "when_reached": cap.when_reached,
+    }
 
 
 def _by_state(states: Mapping[tuple[str, str], int], tier: str) -> dict[str, int]:
@@ -127,6 +169,8 @@ def _progress_json(one: Progress) -> dict[str, Any]:
         **{name: getattr(one, name) for name in ("succeeded", "failed", "cancelled", "expired")},
         "cost_usd": f"{cost:f}",
         "unpriced": one.unpriced,
+        "quote": outcome_json(one),
+        "max_cost_usd": None if one.max_cost_nusd is None else f"{usd(one.max_cost_nusd):f}",
         "created_at": one.created_at.isoformat(),
         "finished_at": one.finished_at.isoformat() if one.finished_at else None,
     }

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Protocol
 
-from tierq import Client
-from tierq_console.jobs import Job
+from tierq import Client, Quote
+from tierq_shared.options import Usd, WhenReached
 from tierq_shared.tasks import Task
 
 _PARK_TIMEOUT_S = 5.0
+
+
+class Submittable(Protocol):
+    """What is told of a batch when it is submitted."""
+
+    @property
+    def key(self) -> str:
+        """Its idempotency key."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def tags(self) -> Mapping[str, str]: ...
+    @property
+    def deadline(self) -> datetime | timedelta | None: ...
+    @property
+    def max_cost(self) -> Usd | None: ...
+    @property
+    def on_cap(self) -> WhenReached | None: ...
 
 
 class Submission:
@@ -20,10 +40,13 @@ class Submission:
     two tasks: the batch stays open, what is committed of it stays, and the same job carries on there another time.
     """
 
-    def __init__(self, client: Client, job: Job, tasks: Callable[[], Iterator[Task[Any]]]) -> None:
+    def __init__(
+        self, client: Client, job: Submittable, tasks: Callable[[], Iterator[Task[Any]]], quote: Quote | None = None
+    ) -> None:
         self._client = client
         self._job = job
         self._tasks = tasks
+        self._quote = quote
         self._leaving = threading.Event()
         self._quiet = threading.Event()
         self._error: BaseException | None = None
@@ -48,10 +71,13 @@ class Submission:
             self._client.submit_many(
                 self._drawn(),
                 key=job.key,
-                label=job.path.name,
+                label=job.label,
                 tags=job.tags or None,
                 deadline=job.deadline,
                 streaming=True,
+                quote=self._quote,
+                max_cost=job.max_cost,
+                on_cap=job.on_cap,
             )
         except BaseException as error:
             self._error = error

@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from tierq_console.quote_view import outcome_json, outcome_lines
 from tierq_insight.spending import ModelSpending
 from tierq_shared.ids import prefix
 from tierq_shared.money import Usage, show_usd, usd
@@ -62,6 +63,7 @@ class Summary:
             "tokens": _usage_json(usage),
             "cost_usd": _usd(progress.cost_nusd),
             "unpriced": progress.unpriced,
+            "quote": outcome_json(progress),
             "failures": dict(self.failures.counts.most_common()),
             "set_aside": self.set_aside,
             "set_aside_in": str(self.bad_path) if self.set_aside else None,
@@ -74,6 +76,7 @@ class Summary:
         progress = self.progress
         done = f"{progress.succeeded:,} of {progress.total or 0:,} succeeded in {self.seconds:.1f} s"
         lines = [f"{done}, {_cost(progress.cost_nusd, progress.unpriced)} · batch {progress.batch_id}"]
+        lines += [f"  {line}" for line in outcome_lines(progress)]
         lines += [f"  {name}: {_counts_in_words(tier)}, {show_usd(tier.cost_nusd)}" for name, tier in _tiers(progress)]
         lines += [f"  {model_line(one)}" for one in self.models]
         lines += [

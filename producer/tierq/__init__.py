@@ -13,6 +13,7 @@ from tierq_shared.errors import (
     ConfigurationError,
     InvalidTask,
     KeyConflict,
+    MissingExtra,
     NotConfigured,
     RetryRefused,
     SchemaMissing,
@@ -22,11 +23,12 @@ from tierq_shared.errors import (
     WaitTimeout,
 )
 from tierq_shared.outcomes import Outcome, TaskError, TaskState
+from tierq_shared.quoting.figures import Quote, Range, TierQuote
 from tierq_shared.store.dead_letters import Attempt, FailedTask, FailureGroup, Failures, Retried
 from tierq_shared.store.reading import Progress, TierProgress
 from tierq_shared.tasks import Answer, AnswerOutput, Classify, Extract, Generate, Task
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Answer",
@@ -49,9 +51,12 @@ __all__ = [
     "Handle",
     "InvalidTask",
     "KeyConflict",
+    "MissingExtra",
     "NotConfigured",
     "Outcome",
     "Progress",
+    "Quote",
+    "Range",
     "Retried",
     "RetryRefused",
     "SchemaMissing",
@@ -62,5 +67,6 @@ __all__ = [
     "TaskState",
     "TierProgress",
     "TierQError",
+    "TierQuote",
     "WaitTimeout",
 ]

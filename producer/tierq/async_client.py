@@ -18,7 +18,9 @@ from tierq.client import Client
 from tierq.collecting import Collector
 from tierq.handles import Batch, Patience, refuse_aborted
 from tierq.news import Subscription
+from tierq_shared.options import Usd, WhenReached
 from tierq_shared.outcomes import Outcome
+from tierq_shared.quoting.figures import Quote
 from tierq_shared.settings import Settings
 from tierq_shared.store.dead_letters import GROUPS, Failures, Retried
 from tierq_shared.store.reading import Progress
@@ -52,6 +54,11 @@ class AsyncClient:
         )
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tierq")
 
+    async def quote(self, tasks: Iterable[Task[Any]] | AsyncIterable[Task[Any]]) -> Quote:
+        """What tasks will cost and how long they will take; see `Client.quote`."""
+        drawn = _drawn(tasks, asyncio.get_running_loop()) if isinstance(tasks, AsyncIterable) else tasks
+        return await self._run(self._client.quote, drawn)
+
     async def submit(
         self, task: Task[T], *, tags: Mapping[str, str] | None = None, session: AsyncSession | None = None
     ) -> AsyncHandle[T]:
@@ -67,12 +74,24 @@ class AsyncClient:
         tags: Mapping[str, str] | None = None,
         deadline: datetime | timedelta | None = None,
         streaming: bool = False,
+        quote: Quote | None = None,
+        max_cost: Usd | None = None,
+        on_cap: WhenReached | None = None,
         session: AsyncSession | None = None,
     ) -> AsyncBatch[T]:
         """Submits tasks as one batch, from an iterable or an asynchronous one; see `Client.submit_many`."""
         drawn = _drawn(tasks, asyncio.get_running_loop()) if isinstance(tasks, AsyncIterable) else tasks
         submit = partial(
-            self._client.submit_many, drawn, key=key, label=label, tags=tags, deadline=deadline, streaming=streaming
+            self._client.submit_many,
+            drawn,
+            key=key,
+            label=label,
+            tags=tags,
+            deadline=deadline,
+            streaming=streaming,
+            quote=quote,
+            max_cost=max_cost,
+            on_cap=on_cap,
         )
         if session is not None:
             if isinstance(tasks, AsyncIterable):
@@ -157,6 +176,10 @@ class AsyncBatch(Generic[T]):
     async def cancel(self) -> None:
         """Stops it: waiting tasks become `cancelled`, what is finished is kept."""
         await self._run(self._batch.cancel)
+
+    async def set_cap(self, max_cost: Usd) -> None:
+        """Raises or lowers its cap; see `Batch.set_cap`."""
+        await self._run(self._batch.set_cap, max_cost)
 
     async def failures(self, limit: int = GROUPS) -> Failures:
         """Why tasks failed; see `Batch.failures`."""

@@ -21,7 +21,11 @@ from tierq.reachable import ProducerStore
 from tierq.submitting import BatchOptions, Submitter
 from tierq_shared import configuration
 from tierq_shared.errors import NotConfigured
+from tierq_shared.options import Usd, WhenReached
 from tierq_shared.queues import Publisher, make_app
+from tierq_shared.quoting.cells import Tally
+from tierq_shared.quoting.figures import Quote
+from tierq_shared.quoting.quoter import Quoter
 from tierq_shared.settings import Settings
 from tierq_shared.store import reading, schema
 from tierq_shared.tasks import Task
@@ -63,7 +67,24 @@ class Client:
         self._submitter = Submitter(self.settings, self._store, self._publisher)
         state = self.settings.state_url
         self._desk = Desk(self._store, Listener(state.get_secret_value() if state else None))
+        self._quoter = Quoter(self.settings, self._store)
         self._checked = False
+
+    def quote(self, tasks: Iterable[Task[Any]]) -> Quote:
+        """What tasks will cost and how long they will take, before anything is submitted or spent.
+
+        Any iterable is read to its end, in flat memory. ``submit_many(…, quote=quote)`` keeps the quote with the batch,
+        which then says how far it was off.
+
+        Raises:
+            InvalidTask: a task would be refused at submission; the message names it.
+            MissingExtra: a price has to be looked up, and the price list is not installed.
+        """
+        self.check_schema()
+        tally = Tally()
+        for new in self._submitter.prepared(tasks):
+            tally.add(new)
+        return self._quoter.quote(tally)
 
     def submit(
         self, task: Task[T], *, tags: Mapping[str, str] | None = None, session: Session | None = None
@@ -84,20 +105,26 @@ class Client:
         tags: Mapping[str, str] | None = None,
         deadline: datetime | timedelta | None = None,
         streaming: bool = False,
+        quote: Quote | None = None,
+        max_cost: Usd | None = None,
+        on_cap: WhenReached | None = None,
         session: Session | None = None,
     ) -> Batch[T]:
         """Submits tasks as one batch, streamed from any iterable in flat memory.
 
         ``key`` makes it idempotent: the same key is the same batch, however often it is submitted, and a submission
-        that broke off is resumed. ``streaming`` lets tasks run before the last one is submitted. ``session`` joins the
-        caller's own transaction (its database must hold TierQ's tables) and publishes after its commit.
+        that broke off is resumed. ``streaming`` lets tasks run before the last one is submitted. ``quote`` is kept with
+        the batch, to be compared with what it comes to. ``max_cost`` is the most USD that all its calls together may
+        cost; ``on_cap`` says what tasks do that it has no room for: they `fail` (the default), `wait` or `downgrade`.
+        ``session`` joins the caller's own transaction (its database must hold TierQ's tables) and publishes after its
+        commit.
 
         Raises:
             InvalidTask: a task was refused; the whole batch is given up, nothing of it runs.
             KeyConflict: a key came again with another payload.
         """
         self.check_schema()
-        options = BatchOptions(key, label, dict(tags) if tags else None, deadline, streaming)
+        options = BatchOptions(key, label, dict(tags) if tags else None, deadline, streaming, quote, max_cost, on_cap)
         decoder = Decoder()
         if session is not None:
             batch_id = self._submitter.submit_in(session.connection(), tasks, options, decoder)

@@ -18,8 +18,9 @@ from tierq.news import Listener, Subscription
 from tierq.outputs import Decoder
 from tierq_shared.errors import BatchAborted, WaitTimeout
 from tierq_shared.ids import new_id
+from tierq_shared.options import Usd, check_max_cost
 from tierq_shared.outcomes import Outcome
-from tierq_shared.store import dead_letters, leases, reading, sweeps
+from tierq_shared.store import budgets, dead_letters, leases, reading, sweeps
 from tierq_shared.store.clock import now
 from tierq_shared.store.connection import Store
 from tierq_shared.store.dead_letters import Failures, Retried
@@ -194,6 +195,15 @@ class Batch(Generic[T]):
     def cancel(self) -> None:
         """Stops it: waiting tasks become `cancelled`, what is finished is kept."""
         cancel_batch(self.desk.store, self.id)
+
+    def set_cap(self, max_cost: Usd) -> None:
+        """Raises or lowers its cap. What waits for room goes on at once; what failed for it can be retried.
+
+        Raises:
+            InvalidTask: it is no amount of USD, or the batch was submitted without a cap.
+        """
+        limit = check_max_cost(max_cost)
+        self.desk.store.write(partial(budgets.set_batch_cap, batch_id=self.id, limit_nusd=limit))
 
     def failures(self, limit: int = dead_letters.GROUPS) -> Failures:
         """Why tasks failed: the ``limit`` most frequent causes, each with an example and all its attempts."""

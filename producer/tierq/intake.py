@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ import orjson
 
 from tierq_shared.checks import did_you_mean
 from tierq_shared.errors import InvalidTask
-from tierq_shared.options import PRIORITY_BY_URGENCY
+from tierq_shared.options import PRIORITY_BY_URGENCY, check_max_cost
 from tierq_shared.policy import Decision, Policy
 from tierq_shared.settings import REQUIRABLE, Settings
 from tierq_shared.store.submission import NewTask
@@ -25,7 +26,8 @@ class Intake:
         self, settings: Settings, policy: Policy, now: Callable[[], datetime], deadline: datetime | None
     ) -> None:
         self._settings = settings
-        self._policy = policy
+        self.policy = policy
+        """Decides the tiers of the tasks that are prepared from now on."""
         self._read_now = now
         self._now: datetime | None = None
         self._deadline = deadline
@@ -51,7 +53,7 @@ class Intake:
         input_json = task.input_json
         encoded = input_json.encode()
         digest = hashlib.sha256(task.content.id.encode() + encoded).hexdigest()[:32]
-        decision = self._policy.decide(task, len(encoded))
+        decision = self.policy.decide(task, len(encoded))
         if "require" in options:
             decision = self._meet(decision, dict(options["require"]), options.get("max_tier"))
         urgency = options.get("urgency", "standard")
@@ -66,6 +68,7 @@ class Intake:
             tags=orjson.dumps(dict(options["tags"])).decode() if options.get("tags") else None,
             deadline=self._deadline_of(options.get("deadline")),
             constraints=_constraints(task),
+            max_cost_nusd=check_max_cost(options["max_cost"]) if "max_cost" in options else None,
         )
 
     def _meet(self, decision: Decision, require: dict[str, str], max_tier: str | None) -> Decision:
@@ -84,8 +87,9 @@ class Intake:
         while tier is not None:
             if self._settings.serves(tier, require):
                 moved = "" if tier == decision.tier else f"; raised to {tier}, the first with {_words(require)}"
-                return Decision(tier, decision.reason + moved, decision.signals, decision.policy_version)
-            tier = None if decision.reason.startswith("pinned") else self._policy.next_tier(tier, max_tier)
+                order = decision.order if tier == decision.tier else ()
+                return replace(decision, tier=tier, reason=decision.reason + moved, order=order)
+            tier = None if decision.reason.startswith("pinned") else self.policy.next_tier(tier, max_tier)
         raise InvalidTask(f"no deployment that this task may use has {_words(require)}", field="require")
 
     def _deadline_of(self, deadline: datetime | timedelta | None) -> datetime | None:
@@ -99,14 +103,23 @@ class Intake:
 
 
 def _constraints(task: Task[Any]) -> str | None:
-    """What holds on fail-over and escalation too, as JSON; None for most tasks."""
+    """What workers must know of it beside its row: what holds on fail-over and escalation too, and its stakes.
+
+    JSON; None for most tasks.
+    """
     found: dict[str, Any] = {}
     if "tier" in task.options:
         found["pinned"] = True
-    if "max_tier" in task.options:
-        found["max_tier"] = task.options["max_tier"]
+    for bound in ("min_tier", "max_tier"):
+        if bound in task.options:
+            found[bound] = task.options[bound]
     if "require" in task.options:
         found["require"] = dict(task.options["require"])
+    if task.options.get("stakes", "normal") != "normal":
+        found["stakes"] = task.options["stakes"]
+    if (allowed := task.options.get("cache")) and "require" not in task.options:
+        # What a stored answer came from may not be what is required here.
+        found["cache"] = allowed.total_seconds() if isinstance(allowed, timedelta) else True
     return orjson.dumps(found).decode() if found else None
 
 

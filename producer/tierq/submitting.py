@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,10 +17,12 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from tierq.intake import Intake
 from tierq.outputs import Decoder
 from tierq_shared import checks
+from tierq_shared.active_policy import ActivePolicy
 from tierq_shared.errors import InvalidTask, SchemaMissing, StoreError
 from tierq_shared.ids import new_id
-from tierq_shared.policy import Policy
+from tierq_shared.options import WHEN_REACHED, Usd, WhenReached, check_max_cost
 from tierq_shared.queues import BrokerDown, Chunk, Publisher
+from tierq_shared.quoting.figures import Quote
 from tierq_shared.settings import Settings
 from tierq_shared.store import submission
 from tierq_shared.store.connection import Store, hide_rows
@@ -55,6 +57,9 @@ class BatchOptions:
     tags: dict[str, str] | None = None
     deadline: datetime | timedelta | None = None
     streaming: bool = False
+    quote: Quote | None = None
+    max_cost: Usd | None = None
+    on_cap: WhenReached | None = None
 
 
 class Submitter:
@@ -62,7 +67,7 @@ class Submitter:
 
     def __init__(self, settings: Settings, store: Store, publisher: Publisher) -> None:
         self._settings = settings
-        self._policy: Policy = settings.make_policy()
+        self._policies = ActivePolicy(settings, store)
         self._store = store
         self._publisher = publisher
 
@@ -137,18 +142,34 @@ class Submitter:
             tags=orjson.dumps(tags).decode() if tags else None,
             deadline=deadline,
             streaming=options.streaming,
+            quote=options.quote.json() if options.quote else None,
+            max_cost_nusd=None if options.max_cost is None else check_max_cost(options.max_cost),
+            on_cap=_check_on_cap(options),
         )
+
+    def prepared(
+        self,
+        tasks: Iterable[Task[Any]],
+        deadline: datetime | None = None,
+        *,
+        taken: Callable[[Task[Any]], None] = lambda _task: None,
+    ) -> Iterator[NewTask]:
+        """The tasks as they go into the store: checked, and decided on. ``taken`` is told of each that passed.
+
+        Raises:
+            InvalidTask: one was refused; with position and field.
+        """
+        intake = Intake(self._settings, self._policies.current(), self._now, deadline)
+        for position, task in enumerate(_placed(tasks)):
+            if position % SLICE == 0:
+                # A generator may take hours: a version that is activated meanwhile holds for what comes.
+                intake.policy = self._policies.current()
+            yield intake.prepare(task, position)
+            taken(task)
 
     def _slices(self, tasks: Iterable[Task[Any]], batch: NewBatch, decoder: Decoder) -> Iterator[list[NewTask]]:
         """Prepared tasks in slices, each collected before its transaction opens."""
-        intake = Intake(self._settings, self._policy, self._now, batch.deadline)
-
-        def prepared() -> Iterator[NewTask]:
-            for position, task in enumerate(_placed(tasks)):
-                yield intake.prepare(task, position)
-                decoder.learn(task)
-
-        iterator = prepared()
+        iterator = self.prepared(tasks, batch.deadline, taken=decoder.learn)
         while part := list(islice(iterator, SLICE)):
             yield part
 
@@ -224,6 +245,14 @@ class Submitter:
             return page
 
         return self._store.write(work)
+
+
+def _check_on_cap(options: BatchOptions) -> str | None:
+    if options.on_cap is None:
+        return None
+    if options.max_cost is None:
+        raise InvalidTask("says what happens at a cap, and there is none: give max_cost too", field="on_cap")
+    return checks.choice(options.on_cap, "on_cap", WHEN_REACHED)
 
 
 def _placed(tasks: Iterable[Task[Any]]) -> Iterator[Task[Any]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
 
-from pydantic import SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from tierq_shared import environment
 from tierq_shared.checks import did_you_mean
@@ -117,7 +117,7 @@ def load(
     try:
         return Settings(**values, path=path)
     except ValidationError as error:
-        raise ConfigurationError("\n".join(_findings(error, text, path))) from None
+        raise ConfigurationError("\n".join(findings(error, text, path, Settings))) from None
 
 
 def with_embedded_urls(settings: Settings) -> Settings:
@@ -201,23 +201,24 @@ def _read(path: Path) -> str:
         raise ConfigurationError(f"{path}: cannot be read: {error}") from None
 
 
-def _findings(error: ValidationError, text: str, path: Path | None) -> list[str]:
-    findings = []
+def findings(error: ValidationError, text: str, path: Path | None, model: type[BaseModel]) -> list[str]:
+    """What is wrong with a TOML file that should be a ``model``: each with file, line, key and mend."""
+    found = []
     for item in error.errors(include_url=False, include_input=False):
         message = item["msg"].removeprefix("Value error, ")
         place = [str(part) for part in item["loc"]]
         if not place and (match := re.match(r"(.+?): (.*)", message, re.DOTALL)):
             place, message = match[1].split("."), match[2]
         if item["type"] == "extra_forbidden":
-            message = f"there is no such key{did_you_mean(place[-1], _fields_at(place[:-1]))}"
+            message = f"there is no such key{did_you_mean(place[-1], _fields_at(model, place[:-1]))}"
         where = f"{path}:{line_of(text, place)}" if path else "environment"
-        findings.append(f"{where}: {'.'.join(place)}: {message}")
-    return findings
+        found.append(f"{where}: {'.'.join(place)}: {message}")
+    return found
 
 
-def _fields_at(place: list[str]) -> list[str]:
+def _fields_at(model: type[BaseModel], place: list[str]) -> list[str]:
     """The keys that exist where an unknown one was found."""
-    table: Any = Settings
+    table: Any = model
     for key in place:
         table = _under(table, key)
     ours = {Settings: "path", Deployment: "name"}
@@ -226,7 +227,8 @@ def _fields_at(place: list[str]) -> list[str]:
 
 def _under(table: Any, key: str) -> Any:
     """The type of what stands under a key: a field of a table, or an entry of a list or mapping of tables."""
-    type_ = table.model_fields[key].annotation if hasattr(table, "model_fields") else get_args(table)[-1]
+    within = [one for one in get_args(table) if one is not ...]
+    type_ = table.model_fields[key].annotation if hasattr(table, "model_fields") else within[-1]
     tables = [one for one in get_args(type_) if hasattr(one, "model_fields")]
     return tables[0] if isinstance(type_, UnionType) else type_
 
@@ -247,7 +249,7 @@ def _header_line(lines: list[str], place: list[str]) -> int:
     """How many lines there are up to and with the longest table header that names the place; 0 for the top level."""
     headers = [number for number, line in enumerate(lines, 1) if re.match(rf"\s*\[\[\s*{place[0]}\s*\]\]", line)]
     if headers and len(place) > 1 and place[1].isdigit():
-        return headers[int(place[1])] if int(place[1]) < len(headers) else 0
+        return _below_entry(lines, headers, place) if int(place[1]) < len(headers) else 0
     for length in range(len(place), 0, -1):
         wanted = ".".join(place[:length])
         for number, line in enumerate(lines, 1):
@@ -258,6 +260,18 @@ def _header_line(lines: list[str], place: list[str]) -> int:
         if re.match(rf"\s*\[+\s*{re.escape(place[0])}\s*[.\]]", _unquoted(line)):
             return number
     return 0
+
+
+def _below_entry(lines: list[str], headers: list[int], place: list[str]) -> int:
+    """The header of an entry of a list of tables, or below it that of the table in it that the place names."""
+    index = int(place[1])
+    end = headers[index + 1] if index + 1 < len(headers) else len(lines)
+    for length in range(len(place), 2, -1):
+        wanted = ".".join([place[0], *place[2:length]])
+        for number in range(headers[index], end):
+            if re.fullmatch(rf"\s*\[\s*{re.escape(wanted)}\s*\]\s*(#.*)?", _unquoted(lines[number])):
+                return number + 1
+    return headers[index]
 
 
 def _unquoted(line: str) -> str:

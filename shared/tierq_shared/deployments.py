@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -62,6 +63,12 @@ class Deployment(BaseModel):
     timeout_s: float = Field(default=60.0, gt=0)
     """Seconds of silence after which a call is given up."""
     price: PriceOverlay | None = None
+
+
+def in_order(chain: Iterable[Deployment], order: Sequence[str]) -> list[Deployment]:
+    """A chain, those first that the order names. A name that this chain does not have is nobody's."""
+    place = {name: index for index, name in enumerate(order)}
+    return sorted(chain, key=lambda one: place.get(one.name, len(place)))
 
 
 def is_loopback(base_url: str) -> bool:

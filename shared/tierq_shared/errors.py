@@ -11,6 +11,7 @@
     ├── BatchNotFound            no batch has this id
     ├── BatchAborted             the submission of this batch failed half-way; nothing of it runs
     ├── RetryRefused             the failed tasks of this batch cannot be sent again
+    ├── PolicyRefused            a version of the policy is not there, or cannot be stored or put in force
     ├── StoreError               the SQL store cannot be used as it is
     │   ├── SchemaMissing        TierQ's tables are not in this database
     │   └── SchemaMismatch       they are, at a version this release cannot work with
@@ -78,6 +79,10 @@ class BatchAborted(TierQError):
 
 class RetryRefused(TierQError):
     """Failed tasks cannot be sent again: their batch is open, cancelled or aborted, or no task fails with this code."""
+
+
+class PolicyRefused(TierQError):
+    """A version of the policy is not there, or cannot be stored or put in force as it is."""
 
 
 class StoreError(TierQError):

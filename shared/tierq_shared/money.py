@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 NANO = 1_000_000_000
 _TOKENS_PER_RATE = 1_000_000
@@ -65,6 +65,34 @@ class Rates:
 def nano_rate(usd_per_mtok: Decimal) -> int:
     """A list price in USD per million tokens as nano-USD per million tokens."""
     return int((usd_per_mtok * NANO).to_integral_value())
+
+
+MOST_USD = 1_000_000_000
+"""A billion dollars: far below what a 64-bit integer of nano-USD holds."""
+
+
+def to_nano(amount: object) -> int:
+    """An amount of USD above zero as whole nano-USD. A float is taken as what it prints: 0.1 is a tenth.
+
+    Raises:
+        ValueError: it is no such amount; the message says why, and how to write one.
+    """
+    if isinstance(amount, bool) or not isinstance(amount, str | int | float | Decimal):
+        raise ValueError(f"must be an amount in USD such as '0.05', not {type(amount).__name__}")  # noqa: TRY004 - one kind
+    try:
+        exact = Decimal(str(amount).strip().removeprefix("$"))
+    except InvalidOperation:
+        raise ValueError("is no amount in USD: write it as '0.05'") from None
+    if not exact.is_finite():
+        raise ValueError("must be a finite amount in USD: leave it out where there is no cap")
+    if exact <= 0:
+        raise ValueError("must be more than 0: leave it out where there is no cap")
+    if exact > MOST_USD:
+        raise ValueError(f"must be at most {MOST_USD:,} USD")
+    nano = exact * NANO
+    if nano != nano.to_integral_value():
+        raise ValueError("has more than nine decimals: 0.000000001 USD is the smallest unit")
+    return int(nano)
 
 
 def usd(nusd: int | None) -> Decimal | None:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, Literal, TypedDict
 
 from tierq_shared import checks
 from tierq_shared.errors import InvalidTask
+from tierq_shared.money import to_nano
 
 Stakes = Literal["low", "normal", "high"]
 Urgency = Literal["interactive", "standard", "relaxed"]
+WhenReached = Literal["wait", "downgrade", "fail"]
+"""What tasks do that a cap holds back: wait for room, go to a lower tier where their call fits, or fail."""
+Usd = str | int | float | Decimal
+"""An amount of USD. It is kept exactly; a float is taken as what it prints."""
 STAKES: tuple[Stakes, ...] = ("low", "normal", "high")
+WHEN_REACHED: tuple[WhenReached, ...] = ("wait", "downgrade", "fail")
 URGENCIES: tuple[Urgency, ...] = ("interactive", "standard", "relaxed")
 
 PRIORITY_BY_URGENCY: dict[Urgency, int] = {"interactive": 9, "standard": 5, "relaxed": 1}
@@ -36,8 +43,10 @@ class TaskOptions(TypedDict, total=False):
     require: Mapping[str, str]
     """What the deployment must have, such as `{"region": "eu"}`; holds on fail-over and escalation too."""
     tags: Mapping[str, str]
-    max_cost: object
-    """Refused until cost caps are enforced."""
+    max_cost: Usd
+    """The most USD that all its calls together may cost, each at its worst case before it is made."""
+    cache: bool | timedelta
+    """Whether the answer to an identical task will do, or how old it may be. Not with `require`."""
 
 
 class SpecOptions(TaskOptions, total=False):
@@ -78,10 +87,28 @@ def _check_deadline(value: object) -> None:
         raise InvalidTask("has no time zone: give datetime.now(UTC) + …, or a timedelta", field="deadline")
 
 
-def _refuse_max_cost(_value: object) -> None:
-    raise InvalidTask(
-        "cost caps are not enforced in this release, so they are refused: leave max_cost out", field="max_cost"
-    )
+MAX_CACHE_AGE = timedelta(days=3_650)
+
+
+def _check_cache(value: object) -> None:
+    if isinstance(value, bool):
+        return
+    if not isinstance(value, timedelta):
+        raise InvalidTask("must be True, False, or a timedelta: how old an answer may be", field="cache")
+    if not timedelta(0) < value <= MAX_CACHE_AGE:
+        raise InvalidTask(f"must be a span above zero and of at most {MAX_CACHE_AGE.days:,} days", field="cache")
+
+
+def check_max_cost(value: object) -> int:
+    """A cap in nano-USD.
+
+    Raises:
+        InvalidTask: it is no amount of USD above zero.
+    """
+    try:
+        return to_nano(value)
+    except ValueError as error:
+        raise InvalidTask(str(error), field="max_cost") from None
 
 
 _OPTION_CHECKS: dict[str, Callable[[object], object]] = {
@@ -94,5 +121,6 @@ _OPTION_CHECKS: dict[str, Callable[[object], object]] = {
     "deadline": _check_deadline,
     "require": lambda value: checks.string_map(value, "require"),
     "tags": lambda value: checks.string_map(value, "tags"),
-    "max_cost": _refuse_max_cost,
+    "max_cost": check_max_cost,
+    "cache": _check_cache,
 }

@@ -15,8 +15,15 @@ from tierq_shared.options import Stakes, Urgency
 from tierq_shared.specs import TaskType
 from tierq_shared.tasks import Task
 
+CONFIGURED = "config-"
+"""How the version of a policy begins that comes from `tierq.toml`."""
+
 BYTES_PER_TOKEN = 4
 """A rule of thumb for English text in the providers' tokenizers (OpenAI's help centre: about 4 characters a token)."""
+
+
+CONDITIONS = ("type", "name", "max_input_tokens", "stakes", "urgency")
+"""What a rule may ask of a task."""
 
 
 class PolicyRule(BaseModel):
@@ -42,8 +49,13 @@ class PolicyRule(BaseModel):
         )
 
     def __str__(self) -> str:
-        conditions = [f"{name}={value}" for name, value in self.model_dump(exclude_none=True, exclude={"tier"}).items()]
-        return f"{' '.join(conditions) or 'anything'} → {self.tier}"
+        return f"{self.conditions} → {self.tier}"
+
+    @property
+    def conditions(self) -> str:
+        """What it asks of a task, in words; `anything` where that is nothing."""
+        asked = [(name, getattr(self, name)) for name in CONDITIONS]
+        return " ".join(f"{name}={value}" for name, value in asked if value is not None) or "anything"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +80,25 @@ class Decision:
     reason: str
     signals: Signals
     policy_version: str
+    order: tuple[str, ...] = ()
+    """The deployments that the policy has tried first there; none where the tier's own order holds."""
 
 
 class Policy:
-    """The rules in order, over the tiers in order (cheapest first). ``version`` is a hash of both."""
+    """The rules in order, over the tiers in order (cheapest first).
 
-    def __init__(self, rules: Sequence[PolicyRule], tiers: Sequence[str]) -> None:
+    ``version`` is a hash of both where none is given, as it is for rules that come from `tierq.toml`.
+    """
+
+    def __init__(self, rules: Sequence[PolicyRule], tiers: Sequence[str], version: str | None = None) -> None:
         self.tiers = list(tiers)
         self.rules = list(rules)
-        content: list[Any] = [self.tiers, [rule.model_dump(exclude_none=True) for rule in rules]]
-        self.version = "config-" + hashlib.sha256(orjson.dumps(content)).hexdigest()[:8]
+        self.version = version or self._hashed()
         self._reasons = [f"rule {number}: {rule}" for number, rule in enumerate(rules, 1)]
+
+    def _hashed(self) -> str:
+        content: list[Any] = [self.tiers, [rule.model_dump(exclude_none=True) for rule in self.rules]]
+        return CONFIGURED + hashlib.sha256(orjson.dumps(content)).hexdigest()[:8]
 
     def decide(self, task: Task[Any], input_bytes: int) -> Decision:
         """The tier of a task: its pin, else the first rule that matches, moved inside its min_tier and max_tier.
@@ -93,7 +113,13 @@ class Policy:
             return Decision(pinned, "pinned by the task", signals, self.version)
         tier, reason = self._first_match(signals)
         bounded, bound = self._bounded(tier, task)
-        return Decision(bounded, f"{reason}; {bound}" if bound else reason, signals, self.version)
+        why = f"{reason}; {bound}" if bound else reason
+        return Decision(bounded, why, signals, self.version, self.order(signals, bounded))
+
+    def decide_by(self, signals: Signals) -> Decision:
+        """The tier that the rules give for signals alone, where there is no task with a pin or a range of its own."""
+        tier, reason = self._first_match(signals)
+        return Decision(tier, reason, signals, self.version, self.order(signals, tier))
 
     def next_tier(self, tier: str, max_tier: str | None = None) -> str | None:
         """Where an escalation goes: the next tier up, or None where there is none or the task may not."""
@@ -102,10 +128,25 @@ class Policy:
             return None
         return self.tiers[index]
 
-    def _first_match(self, signals: Signals) -> tuple[str, str]:
-        for rule, reason in zip(self.rules, self._reasons, strict=True):
+    def match(self, signals: Signals) -> int | None:
+        """The index of the rule that decides; None where none matches."""
+        for index, rule in enumerate(self.rules):
             if rule.matches(signals):
-                return rule.tier, reason
+                return index
+        return None
+
+    def order(self, signals: Signals, tier: str) -> tuple[str, ...]:  # noqa: ARG002  # rules of a file name no order
+        """The deployments that are tried first for a task on this tier; none where the tier's own order holds."""
+        return ()
+
+    def orders(self, tier: str) -> set[tuple[str, ...]]:  # noqa: ARG002
+        """All that `order` may say for tasks of this tier."""
+        return {()}
+
+    def _first_match(self, signals: Signals) -> tuple[str, str]:
+        index = self.match(signals)
+        if index is not None:
+            return self.rules[index].tier, self._reasons[index]
         # What no rule speaks of goes to the most capable tier: a wrong answer is dearer than a token.
         return self.tiers[-1], "no rule matches: the last tier"
 
@@ -130,11 +171,16 @@ class Policy:
         return self.tiers.index(tier)
 
 
+def likely_tokens(input_bytes: int) -> int:
+    """The size of an input in tokens, as routing takes it."""
+    return -(-input_bytes // BYTES_PER_TOKEN)
+
+
 def signals_of(task: Task[Any], input_bytes: int) -> Signals:
     return Signals(
         type=task.type,
         name=task.content.name,
-        input_tokens=-(-input_bytes // BYTES_PER_TOKEN),
+        input_tokens=likely_tokens(input_bytes),
         stakes=task.options.get("stakes", "normal"),
         urgency=task.options.get("urgency", "standard"),
     )

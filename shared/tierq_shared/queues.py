@@ -23,7 +23,14 @@ CHUNK_TASK = "tierq.chunk"
 MARKER_TASK = "tierq.marker"
 MAX_PRIORITY = 9
 
+_SILENCE_S = 5.0
+"""How long a broker may be silent where an answer is due. Without such a bound, one that a network has swallowed holds
+whoever publishes or takes leave of it for as long as TCP believes in the connection: hours."""
+
+_RABBITMQ_OPTIONS: dict[str, Any] = {"read_timeout": _SILENCE_S, "write_timeout": _SILENCE_S}
+
 _REDIS_OPTIONS: dict[str, Any] = {
+    "socket_timeout": _SILENCE_S,
     "visibility_timeout": 3600,
     "unacked_restore_interval": 5,
     "unacked_restore_throttle": 1,
@@ -97,7 +104,7 @@ def make_app(settings: Settings) -> Celery:
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
         broker_connection_timeout=3,
-        broker_transport_options=_REDIS_OPTIONS if is_redis else {},
+        broker_transport_options=_REDIS_OPTIONS if is_redis else _RABBITMQ_OPTIONS,
         task_publish_retry_policy={"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5},
     )
     return app

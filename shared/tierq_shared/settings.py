@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from tierq_shared.caps import Cap
+from tierq_shared.cascade import CascadeRule, check_rules
 from tierq_shared.checks import did_you_mean
 from tierq_shared.deployments import DEFAULT_BASE_URLS, Deployment, fault_of_base_url
+from tierq_shared.money import to_nano
+from tierq_shared.options import WhenReached
 from tierq_shared.policy import DEFAULT_RULES, Policy, PolicyRule
 
 DEFAULT_TIERS = ("small", "medium", "large")
@@ -79,11 +83,78 @@ class WorkerSettings(Table):
     """The largest answer that is read, decompressed: beyond what any model gives."""
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class ShadowSettings(Table):
+    """Live evidence: which part of the answered tasks is repeated on the next tier up, and what is made of it."""
+
+    share: Share = 0.0
+    """Which part of the answers of every tier but the last is checked in this way, from 0 (none) to 1 (all)."""
+    shares: dict[str, Share] = Field(default_factory=dict)
+    """The same for tasks of one type, or of one name, which wins."""
+    window: int = Field(default=200, ge=10)
+    """How many of a rule's latest live answers are looked at."""
+    min_samples: int = Field(default=50, ge=10)
+    """With fewer of them, nothing is said of a rule."""
+    judge_every: Seconds = Field(default=60.0, gt=0)
+    """How often the sweeper compares what has ended, and looks for drift."""
+
+    @model_validator(mode="after")
+    def _check_window(self) -> ShadowSettings:
+        if self.min_samples > self.window:
+            raise ValueError(f"shadow.min_samples: {self.min_samples} never fit into a window of {self.window}")
+        return self
+
+    def share_of(self, type_: str, name: str) -> float:
+        return self.shares.get(name, self.shares.get(type_, self.share))
+
+    @property
+    def largest_share(self) -> float:
+        """Of any type and name: what is drawn above it is not wanted by any."""
+        return max([self.share, *self.shares.values()])
+
+
+class CapRule(Table):
+    """A hard cap on what calls may cost together, in a day, a month (both UTC) or for ever."""
+
+    usd: str
+    """The most that may be spent, such as "20.00"."""
+    per: Literal["day", "month", "total"]
+    tag: str | None = None
+    """`name=value`: only for tasks with this tag, their own or their batch's. Without it, for everything."""
+    when_reached: WhenReached = "wait"
+
+    @field_validator("usd", mode="before")
+    @classmethod
+    def _check_usd(cls, value: object) -> str:
+        to_nano(value)
+        return str(value)
+
+    @field_validator("tag")
+    @classmethod
+    def _check_tag(cls, value: str | None) -> str | None:
+        if value is not None and not all(part.strip() for part in (value.partition("=")[0], value.partition("=")[2])):
+            raise ValueError(f"{value!r} is no tag: write it as name=value")
+        return value
+
+    @property
+    def cap(self) -> Cap:
+        return Cap(self.per, self.tag, to_nano(self.usd), self.when_reached)
+
+
 class FlowerSettings(Table):
     """The Flower page of the embedded stack. Its password comes from `TIERQ_FLOWER_PASSWORD` alone."""
 
     port: int = Field(default=5555, ge=0, le=65535)
     max_tasks: int = Field(default=5000, ge=1)
+
+
+class ReportSettings(Table):
+    """What `tierq report` compares with."""
+
+    baseline: str | None = None
+    """The deployment that would have done everything otherwise; the last tier's first one where None."""
 
 
 class Settings(Table):
@@ -97,8 +168,12 @@ class Settings(Table):
     tiers: dict[str, Tier] = Field(default_factory=dict)
     deployments: dict[str, Deployment] = Field(default_factory=dict)
     policy: list[PolicyRule] = Field(default_factory=list)
+    cascade: list[CascadeRule] = Field(default_factory=list)
+    shadow: ShadowSettings = ShadowSettings()
+    caps: list[CapRule] = Field(default_factory=list)
     worker: WorkerSettings = WorkerSettings()
     flower: FlowerSettings = FlowerSettings()
+    report: ReportSettings = ReportSettings()
     path: Path | None = Field(default=None, exclude=True)
     """The file it came from, where there was one."""
 
@@ -126,11 +201,21 @@ class Settings(Table):
                 raise ValueError(
                     f"policy.{number}.tier: there is no tier {rule.tier!r}{did_you_mean(rule.tier, self.tiers)}"
                 )
+        _check_caps(self.caps)
         for name, deployment in self.deployments.items():
             _check_deployment(name, deployment)
             if deployment.limit is not None and deployment.limit not in self.limits:
                 hint = did_you_mean(deployment.limit, self.limits)
                 raise ValueError(f"deployments.{name}.limit: there is no table [limits.{deployment.limit}]{hint}")
+        check_rules(self.cascade, {name: tier.chain for name, tier in self.tiers.items()}, self.deployments)
+        return self
+
+    @model_validator(mode="after")
+    def _check_baseline(self) -> Settings:
+        name = self.report.baseline
+        if name is not None and name not in self.deployments:
+            hint = did_you_mean(name, self.deployments)
+            raise ValueError(f"report.baseline: no deployment is named {name!r}{hint}")
         return self
 
     def make_policy(self) -> Policy:
@@ -147,9 +232,30 @@ class Settings(Table):
         """A tier's deployments, in the order in which they are tried."""
         return [self.deployments[name] for name in self.tiers[tier].chain]
 
+    def verifier(self, rule: CascadeRule, require: dict[str, str]) -> Deployment | None:
+        """Who verifies by a rule; None where nobody does, or none that may see a task which requires this."""
+        deployment = self.deployments[rule.verifier] if rule.verifier else None
+        shown = {name: value for name, value in require.items() if name in _WHERE}
+        return deployment if deployment and meets(deployment, shown) else None
+
+    def called(self, tier: str) -> list[Deployment]:
+        """Every deployment that a worker of the tier may call: its chain, and verifiers of its answers beyond that."""
+        rules = [rule for rule in self.cascade if rule.verifier and tier in rule.starts(self.tier_names)]
+        names = [*self.tiers[tier].chain, *(rule.verifier for rule in rules if rule.verifier)]
+        return [self.deployments[name] for name in dict.fromkeys(names)]
+
     def serves(self, tier: str, require: dict[str, str]) -> bool:
         """Whether some deployment of the tier has all that a task requires."""
         return any(meets(deployment, require) for deployment in self.chain(tier))
+
+
+def _check_caps(caps: list[CapRule]) -> None:
+    seen: set[tuple[str, str | None]] = set()
+    for number, rule in enumerate(caps):
+        if (rule.per, rule.tag) in seen:
+            whose = f"tag {rule.tag}" if rule.tag else "everything"
+            raise ValueError(f"caps.{number}.per: there is a cap for {whose} per {rule.per} already: keep one of them")
+        seen.add((rule.per, rule.tag))
 
 
 def _named(name: str, table: Any) -> Any:
@@ -182,6 +288,10 @@ def _check_deployment(name: str, deployment: Deployment) -> None:
 
 REQUIRABLE = ("region", "provider", "model", "deployment")
 """What a task may `require` of the deployment that runs it."""
+
+
+_WHERE = ("region", "provider")
+"""What a task requires of whoever is shown it; its model and deployment are required of whoever answers it."""
 
 
 def meets(deployment: Deployment, require: dict[str, str]) -> bool:

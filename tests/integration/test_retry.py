@@ -30,7 +30,7 @@ PATIENCE_S = 60.0
 pytestmark = pytest.mark.timeout(240)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["postgresql"])
 def site(site_on: SiteMaker, request: pytest.FixtureRequest) -> Site:
     """With a worker on the tier, and every provider down."""
     site = site_on(request.param, extra=QUICK)

@@ -26,7 +26,7 @@ grace = "{grace}"
 sweep_every = "200ms"
 """
 
-RUNS = [("sqlite", "redis", 1), ("postgresql", "redis", 2), ("postgresql", "rabbitmq", 1)]
+RUNS = [("sqlite", "redis", 2), ("postgresql", "rabbitmq", 1)]
 """Store, broker, and how often TERM is sent."""
 
 

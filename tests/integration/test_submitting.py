@@ -157,7 +157,7 @@ def test_what_no_deployment_can_serve_is_refused_at_submission(site: Site) -> No
         with pytest.raises(InvalidTask, match="no deployment that this task may use has region='mars'"):
             client.submit(intent(text="x", require={"region": "mars"}))
         with pytest.raises(InvalidTask, match="max_cost"):
-            client.submit(intent(text="x", max_cost=1))
+            client.submit(intent(text="x", max_cost=0))
     assert count(site, tasks) == 0
 
 

@@ -118,7 +118,7 @@ def postgres_binary(name: str) -> str:
 
 @contextlib.contextmanager
 def own_postgres() -> Iterator[PostgresServer]:
-    server = PostgresServer(_free_port())
+    server = PostgresServer(free_port())
     try:
         server.create()
         yield server
@@ -126,7 +126,7 @@ def own_postgres() -> Iterator[PostgresServer]:
         server.close()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 

@@ -10,6 +10,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from tierq_insight.evidence import bucket
+
 DATA = Path(__file__).resolve().parents[2] / "examples" / "data"
 LABELS = {"billing", "bug", "cancellation", "feature_request", "how_to", "login", "praise", "shipping"}
 
@@ -55,7 +57,9 @@ def test_tickets_are_unique_and_of_the_stated_length() -> None:
     assert all(8 <= len(ticket["body"].split()) <= 180 for ticket in tickets)
 
 
-@pytest.mark.parametrize(("name", "count"), [("invoices.jsonl", 40), ("questions.jsonl", 30), ("briefs.jsonl", 20)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("invoices.jsonl", 40), ("questions.jsonl", 30), ("briefs.jsonl", 20), ("requests.jsonl", 120)]
+)
 def test_line_files_have_their_count_and_unique_ids(name: str, count: int) -> None:
     lines = _lines(name)
     assert len(lines) == count
@@ -98,7 +102,27 @@ def test_questions_cite_their_own_passages() -> None:
     assert sum(not question["expected"]["answerable"] for question in questions) == 6
 
 
+def test_ticket_samples_come_in_two_sizes_and_begin_with_their_ticket() -> None:
+    tickets = {ticket["id"]: ticket for ticket in _tickets()}
+    samples = _lines("ticket_samples.jsonl")
+    assert len({sample["key"] for sample in samples}) == len(samples) == 200
+    assert Counter(bucket(len(sample["text"].encode()) // 4) for sample in samples) == {250: 120, 1_000: 80}
+    for sample in samples:
+        ticket = tickets[sample["key"].removesuffix("-thread")]
+        assert sample["text"].startswith(ticket["body"].strip())
+        assert sample["expected"] == ticket["label"]
+    assert set(Counter(sample["expected"] for sample in samples).values()) == {25}
+
+
 def test_briefs_have_a_limit() -> None:
     briefs = _lines("briefs.jsonl")
     assert len({brief["brief"] for brief in briefs}) == 20
     assert all(isinstance(brief["max_words"], int) and brief["max_words"] > 0 for brief in briefs)
+
+
+def test_requests_are_as_openai_logs_them() -> None:
+    for request in _lines("requests.jsonl"):
+        assert set(request) - {"response_format", "tools"} == {"id", "model", "messages", "response"}
+        assert all(set(message) == {"role", "content"} for message in request["messages"])
+        usage = request["response"]["usage"]
+        assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]

@@ -18,6 +18,9 @@ from tierq_workers.chain import Room
 LOOK_AGAIN_S = 0.25
 """Tasks that could not run are looked at again after this, and so is one that may be allowed what others are not."""
 
+LONGEST_WAIT_S = 1.0
+"""A chunk whose every task has to wait for longer is handed back at once."""
+
 _LEAST_TO_KEEP_BACK = 10
 """Slots, below which none is kept back for interactive tasks: throughput would suffer."""
 
@@ -140,12 +143,18 @@ class Admission:
             still = [id_ for id_ in entry.drawn if id_ in left]
             if still:
                 entry.left += still
-                entry.look_at = self._clock() + LOOK_AGAIN_S
+                entry.look_at = self._clock() + min(claims.held.get(id_, LOOK_AGAIN_S) for id_ in still)
             entry.drawn = []
             entry.settled.set()
-            if not entry.unclaimed and not entry.done.done():
+            # What a cap holds back for longer must not hold a receiver meanwhile.
+            is_over = not entry.waiting and (not entry.left or self.wait_of(entry) > LONGEST_WAIT_S)
+            if is_over and not entry.done.done():
                 entry.done.set_result(None)
         self.release(count - len(claims.taken))
+
+    def wait_of(self, entry: Entry) -> float:
+        """Seconds until it is worth looking again at what is left of an entry."""
+        return max(0.0, entry.look_at - self._clock()) if entry.left else 0.0
 
     def undo(self, draw: Draw) -> None:
         """A draw could not be claimed: its ids wait again, first in line."""

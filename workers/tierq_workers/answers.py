@@ -30,7 +30,7 @@ _UNQUOTED = {
 }
 """What is said where the validator's own words would repeat names from the answer, or a spec's labels."""
 
-_MAX_PROBLEM = 500
+MAX_PROBLEM = 500
 
 MAX_CHARS = 1_000_000
 """An answer of 128,000 tokens, the most that any model gives, is half of it."""
@@ -56,6 +56,8 @@ class Kind:
         self.system_bytes = len(self.template.system.encode())
         # Masked, a problem is told in the schema's words alone: it stands in the ledger, where no answer belongs.
         schema = self.template.schema
+        self.frame_bytes: dict[str, int] = {}
+        """The length of a request without its input, by deployment, where it was needed."""
         self._validator = jsonschema_rs.validator_for(schema, mask=_MASK) if schema else None
 
     def check(self, text: str, task_input: dict[str, Any]) -> str | Problem:
@@ -90,7 +92,7 @@ class Kind:
 
 def _problem(error: jsonschema_rs.ValidationError) -> Problem:
     place = "/".join(str(part) for part in error.instance_path) or "the answer"
-    return Problem(f"at {place}: {_UNQUOTED.get(error.kind.name, error.message)}"[:_MAX_PROBLEM])
+    return Problem(f"at {place}: {_UNQUOTED.get(error.kind.name, error.message)}"[:MAX_PROBLEM])
 
 
 def _parsed(text: str) -> Any:
@@ -99,10 +101,15 @@ def _parsed(text: str) -> Any:
     if text.count(",") + text.count("[") + text.count("{") > MAX_VALUES:
         return Problem(f"it holds more than {MAX_VALUES:,} values")
     try:
-        value = orjson.loads(_unfenced(_THOUGHTS.sub("", text)))
+        value = orjson.loads(json_part(text))
     except orjson.JSONDecodeError as error:
         return Problem(f"it is no valid JSON: {error.msg} at character {error.pos}")
     return Problem(f"it is nested deeper than {MAX_DEPTH} levels") if _is_deep(value) else value
+
+
+def json_part(text: str) -> str:
+    """What of an answer is its JSON: without the reasoning before it, and without a fence."""
+    return _unfenced(_THOUGHTS.sub("", text))
 
 
 def _unfenced(text: str) -> str:

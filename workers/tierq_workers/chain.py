@@ -6,8 +6,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
+from typing import Protocol
 
-from tierq_shared.deployments import Deployment
+from tierq_shared.deployments import Deployment, in_order
 from tierq_shared.outcomes import ErrorClass
 from tierq_shared.settings import meets
 from tierq_workers.permits.desk import RETRY_AFTER_CAP_S, Desk, Permit, RestKind
@@ -50,7 +51,18 @@ class Fail:
     message: str
 
 
-NextStep = Call | Escalate | Wait | Fail
+@dataclass(frozen=True, slots=True)
+class OverCap:
+    """Deployments could be called, and the caps that hold for the task have no room for any of them."""
+
+
+NextStep = Call | Escalate | Wait | Fail | OverCap
+
+
+class Fits(Protocol):
+    """Whether a call to this deployment has room under the caps that hold for a task."""
+
+    def __call__(self, deployment: Deployment, *, reask: bool = False) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -68,8 +80,16 @@ class Trail:
     failures: list[tuple[str, str]] = field(default_factory=list)
     """Deployment and error class of each failed call."""
     reasked: bool = False
+    order: tuple[str, ...] = ()
+    """Deployments that are tried before the others of the chain, in this order, as the policy says."""
     passed: set[str] = field(default_factory=set)
     """Deployments that are not to be tried again in this claim."""
+    fits: Fits | None = None
+    """None where no cap holds for the task."""
+
+    def may_call(self, deployment: Deployment) -> bool:
+        """Whether no cap stands against it."""
+        return self.fits is None or self.fits(deployment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +116,29 @@ class Chain:
         refusal_failover: bool = False,
     ) -> None:
         self._deployments = list(deployments)
+        self._ordered: dict[tuple[str, ...], list[Deployment]] = {(): self._deployments}
+        self._orders: set[tuple[str, ...]] = {()}
         self._desk = desk
         self._spill_after_s = spill_after_s
         self._max_attempts = max_attempts
         self._windows = windows
         self._refusal_failover = refusal_failover
 
-    def first(self, trail: Trail) -> Call | Wait | Fail:
+    def follow(self, orders: set[tuple[str, ...]]) -> None:
+        """The orders that tasks may come with from now on, by which `room` and `rest_s` look ahead."""
+        self._orders = orders
+        self._ordered = {(): self._deployments}
+
+    def first(self, trail: Trail) -> Call | Wait | Fail | OverCap:
         """Where a task begins: the first deployment that it may use now, or how long it has to wait."""
-        usable = [one for one in self._deployments if meets(one, trail.require) and one.name not in trail.passed]
+        usable = [
+            one for one in self._in_order(trail.order) if meets(one, trail.require) and one.name not in trail.passed
+        ]
         if not usable:
             return Fail("all_deployments_failed", _listed(trail) or "no deployment of this tier may run it")
+        usable = [one for one in usable if trail.may_call(one)]
+        if not usable:
+            return OverCap()
         if all(self._desk.is_for_good(one.name) for one in usable):
             # Nothing but another configuration helps; a call says so in the provider's own words, and costs nothing.
             return Call(usable[0], self._desk.insist(usable[0].name, trail.tokens))
@@ -133,8 +165,11 @@ class Chain:
 
     def rest_s(self) -> float:
         """How long it takes until most work can go on; 0 where it can now."""
+        return min(self._rest_s(self._in_order(order)) for order in self._orders)
+
+    def _rest_s(self, deployments: Sequence[Deployment]) -> float:
         spans = []
-        for deployment in self._deployments:
+        for deployment in deployments:
             closed = self._desk.closed(deployment.name)
             if closed is None:
                 return 0.0
@@ -148,14 +183,25 @@ class Chain:
         """How many tasks are worth claiming now."""
         if all(self._desk.is_for_good(one.name) for one in self._deployments):
             return Room()
+        # Of several orders the roomiest: whoever comes with another one is looked at, and left where it cannot run.
+        rooms = [self._room(self._in_order(order)) for order in self._orders]
+        return Room(max(room.first for room in rooms), max(room.some for room in rooms))
+
+    def _room(self, deployments: Sequence[Deployment]) -> Room:
         first: float | None = None
         some = 0.0
-        for deployment in self._deployments:
+        for deployment in deployments:
             room = self._desk.room(deployment.name, is_first=first is None)
             if room is not None:
                 first = room if first is None else first
                 some = max(some, room)
         return Room(first or 0.0, some)
+
+    def _in_order(self, order: tuple[str, ...]) -> list[Deployment]:
+        known = self._ordered.get(order)
+        if known is None:
+            known = self._ordered[order] = in_order(self._deployments, order)
+        return known
 
     def _first_free(self, usable: Sequence[Deployment], trail: Trail) -> Call | Wait:
         soonest = inf
@@ -178,9 +224,10 @@ class Chain:
         """A deployment with a larger context window than the one that was too small."""
         trail.passed.add(failed.name)
         window = self._windows.get(failed.name) or 0
-        for deployment in self._deployments:
+        for deployment in self._in_order(trail.order):
             larger = (self._windows.get(deployment.name) or 0) > window
-            if larger and deployment.name not in trail.passed and meets(deployment, trail.require):
+            may = deployment.name not in trail.passed and meets(deployment, trail.require)
+            if larger and may and trail.may_call(deployment):
                 answer = self._desk.ask(deployment.name, trail.tokens)
                 if isinstance(answer, Permit):
                     return Call(deployment, answer)
@@ -191,6 +238,8 @@ class Chain:
             return Escalate("invalid_output", error.message)
         if trail.calls >= self._max_attempts:
             return Fail("invalid_output", error.message)
+        if trail.fits is not None and not trail.fits(failed, reask=True):
+            return OverCap()
         trail.reasked = True
         return Call(failed, self._desk.insist(failed.name, trail.tokens), reask=True)
 
@@ -198,6 +247,9 @@ class Chain:
         if trail.calls >= self._max_attempts:
             return Fail("all_deployments_failed", f"{trail.calls} calls were made: {_listed(trail)}")
         step = self.first(trail)
+        if isinstance(step, OverCap) and any(map(trail.may_call, self._passed(trail))):
+            # One of those that have failed may be back by then, and it has room.
+            return Wait(self._due_s(trail))
         if not isinstance(step, Fail):
             return step
         classes = {error_class for _, error_class in trail.failures}
@@ -206,6 +258,9 @@ class Chain:
         if classes == {ErrorClass.REFUSED}:
             return Fail("refused", _listed(trail))
         return Wait(self._due_s(trail))
+
+    def _passed(self, trail: Trail) -> list[Deployment]:
+        return [one for one in self._deployments if one.name in trail.passed and meets(one, trail.require)]
 
     def _due_s(self, trail: Trail) -> float:
         """When a task whose every deployment has failed is due: once one has rested, or after a back-off."""

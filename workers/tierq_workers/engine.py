@@ -16,17 +16,21 @@ from typing import Any, cast
 from tierq_shared.ids import new_id
 from tierq_shared.queues import BrokerDown, Chunk, Publisher
 from tierq_shared.settings import Settings
-from tierq_shared.store import leases, schema, sweeps
-from tierq_shared.store.claims import ClaimedTask, NewAttempt
+from tierq_shared.store import leases, sweeps
+from tierq_shared.store.claims import ClaimedTask
 from tierq_shared.store.connection import Store
+from tierq_shared.store.ledger import NewAttempt
 from tierq_shared.store.outcomes import Ended, Step
 from tierq_workers.admission import Admission, Entry
 from tierq_workers.announcer import Announcer
-from tierq_workers.execution import PermittedAttempt, TaskRun, TierRuntime
+from tierq_workers.execution import TaskRun
+from tierq_workers.following import Following
 from tierq_workers.lease import Lease
 from tierq_workers.permits.keeper import Keeper
 from tierq_workers.progress import Delivery, Progress
 from tierq_workers.recorder import Group, Recorder, Result
+from tierq_workers.runtime import PermittedAttempt, TierRuntime
+from tierq_workers.starting import check_store
 from tierq_workers.sweeper import Sweeper
 from tierq_workers.transport import Transport
 
@@ -55,13 +59,13 @@ class Engine:
         self._progress = progress
         self._publisher = publisher
         self._store = Store(settings.database_url.get_secret_value() if settings.database_url else "")
-        schema.check(self._store)
+        check_store(self._store)
         state_url = settings.state_url.get_secret_value() if settings.state_url else None
         self._announcer = Announcer(state_url)
-        self._sweeper = Sweeper(self._store, publisher, settings.worker, self._announcer.announce)
+        self._sweeper = Sweeper(self._store, publisher, settings.worker, self._announcer.announce, settings.shadow)
         # The recorder has a thread of its own: nothing may stand between outcomes and their commit.
         self._recording = ThreadPoolExecutor(1, thread_name_prefix="tierq-recorder")
-        self._chores = ThreadPoolExecutor(3, thread_name_prefix="tierq-chores")
+        self._chores = ThreadPoolExecutor(4, thread_name_prefix="tierq-chores")
         seconds, rest_s = settings.worker.lease, lambda: self._runtime.chain.rest_s()
         self._lease = Lease(self._store, self._chores, tier, release, seconds, self._cancel_runs, rest_s)
         self._runs: dict[asyncio.Task[None], TaskRun] = {}
@@ -119,16 +123,25 @@ class Engine:
             choose=self._runtime.first_attempt,
             on_commit=self._after_commit,
             on_lease_lost=self._lease.replace,
+            caps=[rule.cap for rule in self._settings.caps],
         )
         slots = self._settings.tiers[self._tier].max_in_flight
         self._admission = Admission(slots, self._recorder.wake, self._runtime.chain.room)
         self._recorder.admission = self._admission
         self._keeper = self._make_keeper()
+        self._following = Following(self._settings, self._store, self._runtime, self._in_thread, self._publish)
+        await self._following.refresh()
         await self._lease.begin()
         await self._keeper.sync()
         self._services = [
             asyncio.create_task(service)
-            for service in (self._recorder.run(), self._lease.keep(), self._keeper.run(), self._sweep_for_ever())
+            for service in (
+                self._recorder.run(),
+                self._lease.keep(),
+                self._keeper.run(),
+                self._following.keep(),
+                self._sweep_for_ever(),
+            )
         ]
         for service in self._services:
             service.add_done_callback(_end_process)
@@ -180,7 +193,7 @@ class Engine:
             return 0.0
         rest_s = self._runtime.chain.rest_s()
         could_run = bool(entry.waiting) and rest_s < _LEAST_REST_S
-        return 0.0 if could_run else max(_LEAST_REST_S, rest_s)
+        return 0.0 if could_run else max(_LEAST_REST_S, rest_s, self._admission.wait_of(entry))
 
     def _give_back(self, chunk: Chunk, after_s: float) -> None:
         """Back to the broker; while the chain rests, by way of the sweeper when it is due."""
@@ -206,11 +219,14 @@ class Engine:
             self._start(task, cast("PermittedAttempt", attempt))
         if result.committed.chunks:
             self._publish(result.committed.chunks)
-        ended = [(task.batch_id, task.position) for task, _ in result.claims.refused]
+        without_call = [*result.claims.refused, *result.claims.answered]
+        ended = [(task.batch_id, task.position) for task, _ in without_call]
         for step, counted in zip(group.steps, result.committed.counted, strict=True):
             if isinstance(step.next, NewAttempt) and counted:
                 continue
             self._progress.ended(step.task_id, _fate(step, counted=counted))
+            if counted and isinstance(step.next, Ended) and step.next.state == "succeeded":
+                self._following.succeeded(step.task_id)
             # A batch that was cancelled ends tasks which were to be called again.
             if isinstance(step.next, Ended | NewAttempt):
                 ended.append((step.batch_id, step.position))

@@ -3,155 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeGuard
 
 import orjson
-from pydantic import SecretStr
-from sqlalchemy import Connection
 
-from tierq_shared.configuration import resolve_base_url, resolve_key
+from tierq_shared.cascade import SECOND_OPINIONS
 from tierq_shared.deployments import Deployment
-from tierq_shared.ids import new_id
-from tierq_shared.money import Rates, Usage
+from tierq_shared.money import Usage
 from tierq_shared.outcomes import AttemptOutcome, ErrorClass
-from tierq_shared.policy import Policy
-from tierq_shared.prompts import MAX_QUOTED_ANSWER, Prompt
-from tierq_shared.settings import Settings
-from tierq_shared.specs import SpecBody
-from tierq_shared.store.claims import ClaimedTask, NewAttempt, Refusal, read_specs
-from tierq_shared.store.outcomes import AttemptResult, Ended, Requeued, Step
+from tierq_shared.prompts import Prompt, verification
+from tierq_shared.store.budgets import charge
+from tierq_shared.store.claims import ClaimedTask
+from tierq_shared.store.ledger import AttemptResult, NewAttempt
+from tierq_shared.store.outcomes import Ended, Requeued, Step
 from tierq_workers.answers import Kind, Problem
-from tierq_workers.chain import Call, Chain, Escalate, Fail, NextStep, Trail, Wait
-from tierq_workers.permits.desk import Desk, Permit
-from tierq_workers.prices import PriceList
+from tierq_workers.cascade import VERDICT, Ask, Judge, Judged, permit_for
+from tierq_workers.chain import Call, Escalate, Fail, NextStep, OverCap, Wait
+from tierq_workers.permits.desk import Permit
 from tierq_workers.providers import adapter_for
 from tierq_workers.providers.allowances import Allowance, read_allowance
 from tierq_workers.providers.base import Completion, ProviderError
-from tierq_workers.transport import Transport
-
-log = logging.getLogger("tierq.worker")
-
-_RESERVE_BYTES_PER_TOKEN = 3
-"""A worst case is reserved, so fewer bytes a token than the rule of thumb that routing goes by."""
-
-_RESERVE_FRAME_TOKENS = 200
-"""What a provider's own framing of messages and schema may add."""
-
-_BYTES_PER_TOKEN = 4
-"""What a permit reserves is no worst case: it is what a call is likely to need (OpenAI's rule of thumb for English)."""
-
-_LIKELY_OUTPUT_TOKENS = 100
-"""Where the bound on the output is higher: most answers are far below theirs. What calls use corrects both."""
-
-_MAX_KINDS = 1_000
+from tierq_workers.providers.logprobs import refuses_logprobs
+from tierq_workers.runtime import Lane, PermittedAttempt, TierRuntime, signals_of_claimed
 
 Record = Callable[[Step], Awaitable[bool]]
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """A deployment with what it takes to call it."""
-
-    deployment: Deployment
-    key: SecretStr | None = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class PermittedAttempt(NewAttempt):
-    """An attempt with the permit that its call was given."""
-
-    permit: Permit
-
-
-class TierRuntime:
-    """What all runs of one tier share: deployments, prices, policy, permits, transport."""
-
-    def __init__(self, settings: Settings, tier: str, transport: Transport, holder: str = "") -> None:
-        self.tier = tier
-        self.policy: Policy = settings.make_policy()
-        self.settings = settings
-        self.transport = transport
-        self._prices = PriceList()
-        self.kinds: dict[str, Kind] = {}
-        """Specs by their id, ready to be run."""
-        self.lanes = {
-            deployment.name: Lane(resolve_base_url(deployment), resolve_key(deployment))
-            for deployment in settings.chain(tier)
-        }
-        self.desk = Desk(settings.chain(tier), settings.limits, holder=holder)
-        self.chain = Chain(
-            settings.chain(tier),
-            self.desk,
-            spill_after_s=settings.tiers[tier].spill_after,
-            max_attempts=settings.worker.max_attempts,
-            refusal_failover=settings.tiers[tier].refusal_failover,
-            windows={name: self._prices.context_window(lane.deployment) for name, lane in self.lanes.items()},
-        )
-
-    def learn(self, connection: Connection, spec_ids: set[str]) -> None:
-        """Reads the specs that are new here, and makes them ready."""
-        if len(self.kinds) > _MAX_KINDS:
-            # Runs under way hold their own; an application that makes a schema a request must not fill the memory.
-            self.kinds = {}
-        unknown = sorted(spec_ids - self.kinds.keys())
-        if unknown:
-            for spec_id, content in read_specs(connection, unknown).items():
-                self.kinds[spec_id] = Kind(SpecBody.from_json(content))
-
-    def first_attempt(self, task: ClaimedTask) -> NewAttempt | Refusal | None:
-        """The attempt that a claim writes ahead; None where the task has to wait, a refusal where nobody may run it."""
-        kind = self.kinds[task.spec_id]
-        step = self.chain.first(trail_of(task, kind))
-        if isinstance(step, Fail):
-            return Refusal(step.code, step.message)
-        return self.attempt(task, kind, step, task.attempts + 1) if isinstance(step, Call) else None
-
-    def attempt(self, task: ClaimedTask, kind: Kind, call: Call, ordinal: int) -> PermittedAttempt:
-        deployment = call.deployment
-        asked = _asked_bytes(task, kind) + (MAX_QUOTED_ANSWER if call.reask else 0)
-        input_tokens = asked // _RESERVE_BYTES_PER_TOKEN + _RESERVE_FRAME_TOKENS
-        rates = self._prices.rates(deployment, input_tokens=input_tokens)
-        output_tokens = kind.spec.max_output_tokens or deployment.max_output_tokens
-        # All of it written to the provider's cache, where that is dearer than plain input.
-        written = input_tokens if rates and rates.cache_write > rates.input else 0
-        worst = Usage(input_tokens=input_tokens, cache_write_tokens=written, output_tokens=output_tokens)
-        return PermittedAttempt(
-            id=new_id(),
-            task_id=task.id,
-            epoch=task.epoch,
-            ordinal=ordinal,
-            tier=task.tier,
-            deployment=deployment.name,
-            provider=deployment.provider,
-            model=deployment.model,
-            lane="reask" if call.reask else "call",
-            reserved_nusd=rates.cost_nusd(worst) if rates else None,
-            price_version=rates.version if rates else None,
-            permit=call.permit,
-        )
-
-    def rates(self, deployment: Deployment, usage: Usage) -> Rates | None:
-        return self._prices.rates(deployment, input_tokens=usage.input_tokens)
-
-
-def _asked_bytes(task: ClaimedTask, kind: Kind) -> int:
-    return len(task.input_json.encode()) + kind.system_bytes
-
-
-def trail_of(task: ClaimedTask, kind: Kind) -> Trail:
-    """What is known of a task before its first call in this claim."""
-    answer = min(kind.spec.max_output_tokens or _LIKELY_OUTPUT_TOKENS, _LIKELY_OUTPUT_TOKENS)
-    return Trail(
-        urgency=task.urgency,
-        waited_s=(task.claimed_at - task.created_at).total_seconds(),
-        require=task.constraints.get("require", {}),
-        calls=task.attempts - task.uncounted_attempts + 1,
-        tokens=_asked_bytes(task, kind) / _BYTES_PER_TOKEN + answer,
-    )
 
 
 class TaskRun:
@@ -165,7 +43,12 @@ class TaskRun:
         self._attempt = attempt
         self._kind = kind
         self._record = record
-        self._trail = trail_of(task, kind)
+        self._trail = runtime.trail(task, kind)
+        self._judge = runtime.cascades.judge(kind.spec, task.constraints.get("require", {}))
+        self._left = task.headroom.of_task if task.headroom is not None else None
+        """What is left of the task's own cap; None where it has none."""
+        if task.headroom is not None:
+            self._trail.fits = self._fits
         self._input: dict[str, Any] = orjson.loads(task.input_json)
         self._cost: int | None = task.cost_nusd
         self._claimed_at = time.monotonic()
@@ -185,7 +68,8 @@ class TaskRun:
                 return step
             if not await self._took_over(step, step.next):
                 return None
-            self._trail.calls += 1
+            if step.next.lane not in SECOND_OPINIONS:
+                self._trail.calls += 1
 
     async def _took_over(self, step: Step, following: PermittedAttempt) -> bool:
         """Records a step; whether its further attempt is this run's to make. Cancelling waits for the commit."""
@@ -198,6 +82,8 @@ class TaskRun:
             raise
         if counted:
             self._attempt, self._began = following, 0.0
+        else:
+            self._runtime.desk.settle(following.permit, None)
         return counted
 
     def given_up(self, why: str) -> Step:
@@ -210,6 +96,7 @@ class TaskRun:
             latency_ms=self._elapsed_ms(),
             cost_nusd=self._attempt.reserved_nusd if was_sent else 0,
             error=why,
+            is_capped=bool(self._attempt.caps),
         )
         self._charge(result.cost_nusd)
         return self._step(result, Requeued(self.task.tier))
@@ -226,7 +113,7 @@ class TaskRun:
             output = self._checked(answer)
             if not isinstance(output, Problem):
                 result = self._result(AttemptOutcome.SUCCEEDED, answer.usage, lane, request_id=answer.request_id)
-                return self._step(result, Ended("succeeded", output=output))
+                return self._step(result, self._answered(output, answer, lane.deployment))
             self._prompt = self._prompt.reask(answer.text, output.message) if self._prompt else None
             answer = ProviderError(
                 ErrorClass.INVALID_OUTPUT, output.message, 200, request_id=answer.request_id, usage=answer.usage
@@ -237,7 +124,7 @@ class TaskRun:
     async def _call(self, lane: Lane) -> tuple[Completion | ProviderError, Allowance | None]:
         deployment = lane.deployment
         if self._prompt is None:
-            self._prompt = self._kind.template.render(self._input, max_output_tokens=deployment.max_output_tokens)
+            self._prompt = self._rendered(deployment)
         key = lane.key.get_secret_value() if lane.key else None
         adapter = adapter_for(deployment.provider)
         request = adapter.request(self._prompt, deployment, key=key, attempt_id=self._attempt.id)
@@ -247,7 +134,23 @@ class TaskRun:
         )
         if isinstance(answer, ProviderError):
             return answer, None
-        return adapter.parse(answer), read_allowance(answer.headers)
+        parsed = adapter.parse(answer)
+        if self._is_about_logprobs(parsed):
+            # Whatever status it came with, a 403 among them: it says nothing of the key or the deployment's health.
+            parsed = replace(parsed, error_class=ErrorClass.INVALID_REQUEST)
+        return parsed, read_allowance(answer.headers)
+
+    def _rendered(self, deployment: Deployment) -> Prompt:
+        """The prompt of the attempt's call, as its lane wants it."""
+        lane, judge, most = self._attempt.lane, self._judge, deployment.max_output_tokens
+        if judge is None:
+            return self._kind.template.render(self._input, max_output_tokens=most)
+        if lane == "verify":
+            prompt = verification(self._kind.template, self._input, judge.output, max_output_tokens=most)
+        else:
+            prompt = self._kind.template.render(self._input, max_output_tokens=most)
+        wanted = judge.alternatives(lane, deployment)
+        return replace(prompt, logprobs=wanted) if self._runtime.cascades.gives_logprobs(deployment.name) else prompt
 
     def _timeout_s(self, deployment: Deployment) -> float:
         """A call is not waited for beyond the task's deadline."""
@@ -261,31 +164,28 @@ class TaskRun:
         return at_claim - (time.monotonic() - self._claimed_at)
 
     def _checked(self, answer: Completion) -> str | Problem:
-        if answer.truncated and self._kind.spec.type != "generate":
+        kind = VERDICT if self._attempt.lane == "verify" else self._kind
+        if answer.truncated and kind.spec.type != "generate":
             return Problem("it was cut off at the bound on its length: answer more briefly")
-        return self._kind.check(answer.text, self._input)
+        return kind.check(answer.text, self._input)
 
     def _failure(self, error: ProviderError, lane: Lane) -> AttemptResult:
         if error.http_status is None and error.sent:
             # Sent, and no answer came: the provider may have served it, so it stays charged at its worst case.
             outcome, cost = AttemptOutcome.UNKNOWN.value, self._attempt.reserved_nusd
             self._charge(cost)
-            return AttemptResult(self._attempt.id, outcome, self._elapsed_ms(), cost_nusd=cost, error=error.message)
+            return replace(self._ended(outcome, cost), error=error.message)
         result = self._result(error.error_class.value, error.usage, lane, request_id=error.request_id)
         return replace(result, http_status=error.http_status, error=error.message)
 
     def _result(self, outcome: str, usage: Usage, lane: Lane, *, request_id: str | None) -> AttemptResult:
         cost = self._priced(outcome, usage, lane)
         self._charge(cost)
-        return AttemptResult(
-            id=self._attempt.id,
-            outcome=outcome,
-            latency_ms=self._elapsed_ms(),
-            http_status=200,
-            request_id=request_id,
-            usage=usage,
-            cost_nusd=cost,
-        )
+        return replace(self._ended(outcome, cost), http_status=200, request_id=request_id, usage=usage)
+
+    def _ended(self, outcome: str, cost: int | None) -> AttemptResult:
+        attempt = self._attempt
+        return AttemptResult(attempt.id, outcome, self._elapsed_ms(), cost_nusd=cost, is_capped=bool(attempt.caps))
 
     def _priced(self, outcome: str, usage: Usage, lane: Lane) -> int | None:
         """The exact cost; None where the price is unknown, or the tokens of a served call are."""
@@ -296,8 +196,18 @@ class TaskRun:
 
     def _charge(self, cost: int | None) -> None:
         self._cost = None if self._cost is None or cost is None else self._cost + cost
+        if self._left is not None:
+            self._left -= charge(cost, self._attempt.reserved_nusd)
+
+    def _fits(self, deployment: Deployment, *, reask: bool = False) -> bool:
+        """Whether a further call has room under the task's own cap; about the others the commit decides."""
+        return self._runtime.caps.fits(self.task, self._kind, self._left)(deployment, reask=reask)
 
     def _next(self, failed: Deployment, error: ProviderError) -> Ended | Requeued | NewAttempt:
+        if self._is_about_logprobs(error):
+            return self._without_logprobs(failed)
+        if self._judge is not None and self._attempt.lane in SECOND_OPINIONS:
+            return self._follow(self._judge, self._judge.heard(self._attempt.lane, None, None))
         if _is_uncounted(self._attempt.permit, error):
             self._trail.calls -= 1
             self._uncounted += 1
@@ -319,19 +229,87 @@ class TaskRun:
                 return self._escalated(step)
             case Fail():
                 return Ended("failed", error_code=step.code, error=step.message)
+            case OverCap():
+                return self._over_cap()
+
+    def _over_cap(self) -> Ended:
+        refusal = self._runtime.caps.refusal(self.task, self._left)
+        return Ended("failed", error_code=refusal.code, error=refusal.message)
 
     def _escalated(self, step: Escalate) -> Ended | Requeued:
-        constraints = self.task.constraints
+        tier = self._higher_tier()
+        if tier is None:
+            return Ended("failed", error_code=step.code, error=step.reason)
+        return Requeued(
+            tier,
+            reason=f"escalated from {self.task.tier}: {step.code}",
+            policy_version=self._runtime.policy.version,
+            signals=signals_of_claimed(self.task, self._kind).json(),
+        )
+
+    def _higher_tier(self) -> str | None:
+        """The next tier up that may run the task; None where there is none."""
+        constraints, policy = self.task.constraints, self._runtime.policy
         tier: str | None = self.task.tier
         while tier is not None and not constraints.get("pinned"):
-            tier = self._runtime.policy.next_tier(tier, constraints.get("max_tier"))
+            tier = policy.next_tier(tier, constraints.get("max_tier"))
             if tier is not None and self._runtime.settings.serves(tier, constraints.get("require", {})):
-                return Requeued(
-                    tier,
-                    reason=f"escalated from {self.task.tier}: {step.code}",
-                    policy_version=self._runtime.policy.version,
-                )
-        return Ended("failed", error_code=step.code, error=step.reason)
+                return tier
+        return None
+
+    def _answered(self, output: str, answer: Completion, by: Deployment) -> Ended | Requeued | NewAttempt:
+        judge, lane = self._judge, self._attempt.lane
+        if judge is None:
+            return Ended("succeeded", output=output)
+        second = lane in SECOND_OPINIONS
+        return self._follow(judge, judge.heard(lane, output, answer) if second else judge.answered(output, answer, by))
+
+    def _follow(self, judge: Judge, verdict: Ask | Judged) -> Ended | Requeued | NewAttempt:
+        """The next call that the judge asks for, or what it found. A call that cannot be made now tells nothing."""
+        if isinstance(verdict, Judged):
+            return self._settled(verdict)
+        permit = None
+        if self._can_afford(verdict):
+            permit = permit_for(verdict, self._runtime.desk, self._trail.tokens, self._left_s())
+        if permit is None:
+            return self._follow(judge, judge.heard(verdict.lane, None, None))
+        self._prompt = None
+        call = Call(verdict.deployment, permit)
+        return self._runtime.attempt(self.task, self._kind, call, self._attempt.ordinal + 1, verdict)
+
+    def _can_afford(self, ask: Ask) -> bool:
+        """Whether the task's own cap has room for another opinion: the answer that it is about is paid for."""
+        return self._left is None or self._runtime.caps.can_ask(self.task, self._kind, ask, self._left)
+
+    def _settled(self, judged: Judged) -> Ended | Requeued:
+        tier = None if judged.is_sure else self._higher_tier()
+        if tier is None:
+            return Ended("succeeded", output=judged.output, confidence=judged.confidence, is_unsure=not judged.is_sure)
+        return Requeued(
+            tier,
+            reason=f"escalated from {self.task.tier}: {judged.why}",
+            policy_version=self._runtime.policy.version,
+            signals=judged.signals,
+            # The call that gave the answer did not fail.
+            uncounted=self._uncounted + 1,
+        )
+
+    def _is_about_logprobs(self, answer: Completion | ProviderError) -> TypeGuard[ProviderError]:
+        """Whether a call failed for the log-probabilities that it asked for, and for nothing else."""
+        asked = self._prompt is not None and self._prompt.logprobs is not None
+        return asked and isinstance(answer, ProviderError) and refuses_logprobs(answer)
+
+    def _without_logprobs(self, deployment: Deployment) -> NewAttempt:
+        """The same call again, without asking for them; the one that was refused counts as no try."""
+        self._runtime.cascades.no_logprobs(deployment.name)
+        lane = self._attempt.lane
+        second = self._judge.verification_by(deployment) if self._judge and lane == "verify" else None
+        if second is None:
+            self._trail.calls -= 1
+            self._uncounted += 1
+        self._prompt = replace(self._prompt, logprobs=None) if self._prompt else None
+        call = Call(deployment, self._runtime.desk.insist(deployment.name, self._trail.tokens), reask=lane == "reask")
+        return self._runtime.attempt(self.task, self._kind, call, self._attempt.ordinal + 1, second)
 
     def _step(self, result: AttemptResult, next_: Ended | Requeued | NewAttempt) -> Step:
         task = self.task

@@ -18,6 +18,9 @@ from tierq_shared.store.connection import Store
 
 log = logging.getLogger("tierq.worker")
 
+RETRY_S = 1.0
+"""How long to wait before a lease is asked for again while the store cannot be reached."""
+
 RENEWALS_PER_LEASE = 4
 FRESH_SHARE = 0.5
 """A lease of which more is over when it is there would end before its first renewal is safe."""
@@ -54,7 +57,15 @@ class Lease:
         self.worker_id = ""
 
     async def begin(self) -> None:
-        """Starts a new incarnation; whatever an earlier one had claimed is no longer this process's."""
+        """Starts a new incarnation, once the store can be reached; what an earlier one had claimed is others' now."""
+        while True:
+            try:
+                return await self._incarnate()
+            except DBAPIError as error:
+                log.warning("no lease could be taken (%s); trying again", type(error.orig).__name__)
+                await asyncio.sleep(RETRY_S)
+
+    async def _incarnate(self) -> None:
         while True:
             worker_id = new_id()
             asked_at = time.monotonic()
@@ -81,20 +92,11 @@ class Lease:
             if self.worker_id == lost:
                 log.warning("the lease is over: calls under way are cancelled, their tasks go to other workers")
                 self._on_lost()
-                await self._begin_anew()
+                await self.begin()
 
     async def end(self) -> None:
         """This process stops; the sweeper need not wait for the lease."""
         await self._write(lambda connection: leases.stop_worker(connection, self.worker_id))
-
-    async def _begin_anew(self) -> None:
-        while True:
-            try:
-                await self.begin()
-            except DBAPIError:
-                await asyncio.sleep(1.0)
-            else:
-                return
 
     def _register(self, connection: Connection, worker_id: str) -> None:
         leases.register_worker(connection, worker_id, self._tier, self._release, self._seconds)

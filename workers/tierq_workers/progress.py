@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,7 +78,9 @@ class Progress:
         self._finish(delivery)
 
     def stop(self) -> None:
-        self._events.put(None)
+        """Sends what waits, as far as the broker takes it soon."""
+        with suppress(queue.Full):
+            self._events.put_nowait(None)
         self._thread.join(timeout=2.0)
 
     def _show(self, delivery: Delivery) -> None:

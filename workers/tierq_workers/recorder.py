@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+from tierq_shared.caps import Cap
 from tierq_shared.store import claims as claiming
 from tierq_shared.store import outcomes
-from tierq_shared.store.claims import Chooser, Claims, Learner, LeaseLost, NewAttempt
+from tierq_shared.store.budgets import Purse
+from tierq_shared.store.cache import give_answers
+from tierq_shared.store.claims import Chooser, ClaimedTask, Claims, Learner, LeaseLost
 from tierq_shared.store.connection import Store
+from tierq_shared.store.ledger import NewAttempt, committed_attempts
 from tierq_shared.store.outcomes import Committed, Ended, Step
 from tierq_shared.store.submission import forget_chunks, mark_published
 from tierq_shared.store.sweeps import end_tasks
@@ -75,6 +80,7 @@ class Recorder:
         choose: Chooser,
         on_commit: Callable[[Group, Result], None],
         on_lease_lost: Callable[[], Awaitable[None]],
+        caps: Sequence[Cap] = (),
     ) -> None:
         self._store = store
         self._executor = executor
@@ -84,6 +90,7 @@ class Recorder:
         self._choose = choose
         self._on_commit = on_commit
         self._on_lease_lost = on_lease_lost
+        self._caps = caps
         self._pending = Pending()
         self._dirty = asyncio.Event()
         self.commit_done = asyncio.Event()
@@ -200,19 +207,44 @@ class Recorder:
             # Before any task is locked: the sweeper takes the worker's row first, too. A receipt needs the lease as a
             # claim does: nobody takes back what was received by a worker that is settled already.
             claiming.check_lease(connection, worker_id)
+        purse = Purse()
+        # All tasks are locked before any budget is, see `budgets`.
+        locked = outcomes.lock_tasks(connection, group.steps)
+        waiting = claiming.lock_waiting(connection, self._tier, group.draw.ids, purse, self._caps)
         if group.steps:
-            committed = outcomes.commit_steps(connection, worker_id, group.steps)
-            finish_batches(connection, {step.batch_id for step in group.steps if isinstance(step.next, Ended)})
+            committed = outcomes.write_steps(connection, worker_id, group.steps, locked, purse)
         claims = Claims([], [])
         if group.draw.entries:
-            claims = claiming.claim(connection, worker_id, self._tier, group.draw.ids, self._learn, self._choose)
-            for task, refusal in claims.refused:
-                end_tasks(connection, worker_id, [task], "failed", refusal.code, refusal.message)
-            if claims.refused:
-                finish_batches(connection, {task.batch_id for task, _ in claims.refused})
+            claims = claiming.take(connection, worker_id, waiting, self._learn, self._choose, purse)
+            committed.chunks += outcomes.move_down(connection, claims.moved)
+            give_answers(connection, worker_id, claims.answered)
+            self._refuse(connection, worker_id, claims)
+        self._finish_batches(connection, group, claims)
+        purse.write(connection)
         self._write_chunks(connection, worker_id, group, claims)
+        if group.result is not None:
+            # Had the last try's commit succeeded, what the cache answered in it is not found again, and has ended.
+            again = {task.id for task, _ in claims.answered}
+            claims.answered.extend(one for one in group.result.claims.answered if one[0].id not in again)
         group.result = Result(claims, committed)
         return group.result
+
+    @staticmethod
+    def _finish_batches(connection: Connection, group: Group, claims: Claims) -> None:
+        """All at once: whoever locked some, and some more later, could wait for one who does the same."""
+        over = {step.batch_id for step in group.steps if isinstance(step.next, Ended)}
+        over |= {task.batch_id for task, _ in [*claims.answered, *claims.refused]}
+        if over:
+            finish_batches(connection, over)
+
+    @staticmethod
+    def _refuse(connection: Connection, worker_id: str, claims: Claims) -> None:
+        """Those of one cause together: a cap may refuse thousands."""
+        by_cause: dict[tuple[str, str], list[ClaimedTask]] = defaultdict(list)
+        for task, refusal in claims.refused:
+            by_cause[refusal.code, refusal.message].append(task)
+        for (code, message), refused in by_cause.items():
+            end_tasks(connection, worker_id, refused, "failed", code, message)
 
     def _write_chunks(self, connection: Connection, worker_id: str, group: Group, claims: Claims) -> None:
         left = set(claims.left)
@@ -239,7 +271,7 @@ class Recorder:
         counted = zip(group.steps, last.committed.counted, strict=True)
         written += [step.next.id for step, is_own in counted if is_own and isinstance(step.next, NewAttempt)]
         if written:
-            return bool(claiming.committed_attempts(connection, written))
+            return bool(committed_attempts(connection, written))
         answers = [step.result for step in group.steps if step.result is not None]
         # A sweeper may have called them unknown meanwhile, so that word proves nothing where another was written.
         answered = [answer.id for answer in answers if answer.outcome != "unknown"] or [answer.id for answer in answers]

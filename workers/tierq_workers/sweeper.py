@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -11,8 +12,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from tierq_shared.queues import BrokerDown, Chunk, Publisher
-from tierq_shared.settings import WorkerSettings
-from tierq_shared.store import leases, sweeps
+from tierq_shared.settings import ShadowSettings, WorkerSettings
+from tierq_shared.store import cache, drift, leases, shadows, sweeps
 from tierq_shared.store.connection import Store
 from tierq_shared.store.submission import forget_chunks, mark_published
 from tierq_shared.store.tallies import finish_batches
@@ -37,12 +38,21 @@ Announce = Callable[[list[tuple[str, int]]], None]
 class Sweeper:
     """One sweep at a time in the whole installation. ``announce`` tells waiting producers what ended."""
 
-    def __init__(self, store: Store, publisher: Publisher, settings: WorkerSettings, announce: Announce) -> None:
+    def __init__(
+        self,
+        store: Store,
+        publisher: Publisher,
+        settings: WorkerSettings,
+        announce: Announce,
+        shadow: ShadowSettings | None = None,
+    ) -> None:
         self._store = store
         self._publisher = publisher
         self._settings = settings
         self._announce = announce
+        self._shadow = shadow or ShadowSettings()
         self._turn = 0
+        self._judged_at = time.monotonic()
 
     def sweep(self, holder: str) -> bool:
         """Sweeps once, if no other worker does; whether it did. Passing troubles are left to the next sweep."""
@@ -56,6 +66,7 @@ class Sweeper:
             if is_slow:
                 self._expire(holder)
                 self._finish()
+                self._forget_answers()
             any_gone = self._settle_workers(holder)
             self._ring()
             if any_gone:
@@ -63,6 +74,8 @@ class Sweeper:
                 self._find_lost(min(_AFTER_DEATH_S, self._settings.marker_every))
             elif is_slow:
                 self._find_lost(self._settings.marker_every)
+            if time.monotonic() - self._judged_at >= self._shadow.judge_every:
+                self._judge()
         except (BrokerDown, DBAPIError) as error:
             log.warning("a sweep was broken off (%s); the next one goes on", type(error).__name__)
         return True
@@ -151,6 +164,29 @@ class Sweeper:
         for start in range(0, len(running), sweeps.SLICE):
             part = running[start : start + sweeps.SLICE]
             self._store.write(partial(finish_batches, batch_ids=part))
+
+    def _forget_answers(self) -> None:
+        for _ in range(_SLICES):
+            if not self._store.write(cache.forget_expired):
+                return
+
+    def _judge(self) -> None:
+        """Makes evidence of ended shadows, and sounds the alarm where it shows that a rule's tier no longer does."""
+        self._judged_at = time.monotonic()
+        window, least = self._shadow.window, self._shadow.min_samples
+        try:
+            for _ in range(_SLICES):
+                if not self._store.write(shadows.judge_shadows):
+                    break
+            while self._read(lambda connection: drift.find_drifted(connection, window, least)):
+                alarm = self._store.write(lambda connection: drift.move_drifted(connection, window, least))
+                if alarm is None:  # somebody chose another version just now
+                    break
+                log.error("%s", alarm)
+        except DBAPIError:
+            raise
+        except Exception as error:  # an answer of a shape nobody thought of must not end the worker
+            log.warning("live evidence could not be judged (%s)", type(error).__name__)
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         with self._store.reading() as connection:

@@ -7,8 +7,11 @@ from importlib import import_module
 import click
 
 COMMANDS = {
+    "audit": "Say what today's requests could run on, and for how much.",
     "run": "Run a file of texts or tasks and write the outcomes.",
+    "quote": "Say what a file will cost, and how long it will take.",
     "demo": "Run the main job on examples against a simulator.",
+    "evaluate": "Measure deployments on labelled samples.",
     "init": "Write a commented tierq.toml.",
     "doctor": "Say what is configured, reachable and priced.",
     "config": "Show every setting and where it came from.",
@@ -17,11 +20,15 @@ COMMANDS = {
     "flower": "Serve Flower for a broker of your own.",
     "submit": "Submit a file and return its batch id at once.",
     "status": "Show batches and how far they are.",
+    "policy": "Derive, show, compare, apply and roll back versions of the policy.",
+    "cascade": "Show and calibrate where a cheap tier answers first.",
     "deployments": "Show circuit breakers, rate limits and rests.",
     "results": "Write a batch's outcomes.",
     "failures": "Show why tasks of a batch failed.",
+    "report": "Say what the work cost, and what it saved.",
     "retry": "Send a batch's failed tasks again.",
     "cancel": "Stop a batch; what is finished is kept.",
+    "cap": "Raise or lower a batch's cost cap.",
     "migrate": "Bring the tables to this release's version.",
     "export": "Export the ledger's telemetry.",
     "simulator": "Serve the providers' wire formats without any model.",

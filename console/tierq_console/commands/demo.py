@@ -18,8 +18,9 @@ from tierq_console.demo.setting import OUTAGE_PROVIDER, prepare
 from tierq_console.demo.work import example_tasks, find_examples
 from tierq_console.embedded import parts
 from tierq_console.entry import OK, SOME_FAILED
+from tierq_console.report_known import known_of
 from tierq_console.stack import running_record, running_stack, stack_files, wait_until_stopped
-from tierq_insight.batch_report import batch_report
+from tierq_insight.report import Scope, make_report
 from tierq_shared.settings import Settings
 from tierq_shared.store import reading
 from tierq_shared.store.connection import Store
@@ -108,13 +109,10 @@ def _take_down(settings: Settings) -> None:
 
 
 def _report(settings: Settings, batch: Batch[object], view: LiveView) -> bool:
-    from tierq_workers.prices import PriceList
-
-    baseline = settings.chain(settings.tier_names[-1])[0]
     store = _store(settings)
-    report = batch_report(store, batch.id, PriceList().rates(baseline))
+    report = make_report(store, Scope(batch.id), known_of(settings))
     store.close()
-    print_report(view.console, report, baseline.model)
+    print_report(view.console, report, settings.tier_names)
     return report.states["succeeded"] == sum(report.states.values())
 
 

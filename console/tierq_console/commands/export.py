@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
@@ -11,9 +10,8 @@ from tierq.client import find_settings
 from tierq_console.batches import find_batch, open_store
 from tierq_console.ending import stoppable
 from tierq_console.outputs import STDOUT, check_output, writing
-from tierq_console.rows import read_deadline
+from tierq_console.times import read_time
 from tierq_insight import telemetry
-from tierq_shared.errors import InvalidInput, InvalidTask
 
 
 @click.group("export")
@@ -39,15 +37,7 @@ def telemetry_command(batch: str | None, since: str | None, out: Path) -> None:
     check_output(out)
     with stoppable(), open_store(find_settings(None)) as store:
         batch_id = find_batch(store, batch) if batch else None
-        records = telemetry.records(store, batch_id=batch_id, since=_time(since) if since else None)
+        records = telemetry.records(store, batch_id=batch_id, since=read_time(since, "--since") if since else None)
         with writing(out, telemetry.FIELDS, telemetry.INTEGERS) as writer:
             for record in records:
                 writer.write(record)
-
-
-def _time(value: str) -> datetime:
-    try:
-        read = read_deadline(value)
-    except InvalidTask as error:
-        raise InvalidInput(f"--since: {error.reason}") from None
-    return datetime.now(UTC) - read if isinstance(read, timedelta) else read

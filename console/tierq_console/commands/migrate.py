@@ -54,7 +54,7 @@ def _store() -> Store:
 def _check(store: Store) -> int:
     with store.reading() as connection:
         version = schema.current(connection)
-    if version == schema.HEAD:
+    if version is not None and version >= schema.HEAD:
         click.echo(f"at {version}: no migration is due")
         return 0
     click.echo(f"at {version or 'no tables'}: a migration to {schema.HEAD} is due, run `tierq migrate`")

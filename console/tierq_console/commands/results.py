@@ -14,6 +14,7 @@ from tierq_console.ending import stoppable
 from tierq_console.entry import OK, SOME_FAILED
 from tierq_console.outputs import STDOUT, check_output
 from tierq_console.progress_view import View, make_view
+from tierq_console.quote_view import outcome_lines
 from tierq_console.readiness import working_settings
 from tierq_console.running import wait_for, write_outcomes
 from tierq_shared.store import reading
@@ -45,6 +46,8 @@ def command(batch: str, out: Path, *, wait: bool, quiet: bool) -> None:
         batch_id = find_batch(store, batch)
         progress = wait_for(store, batch_id, view) if wait else _progress(store, batch_id, view)
         write_outcomes(settings, batch_id, out)
+        for line in outcome_lines(progress):
+            view.note(line)
     sys.exit(OK if progress.succeeded == progress.done else SOME_FAILED)
 
 

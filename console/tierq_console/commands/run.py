@@ -28,8 +28,11 @@ from tierq_console.running import Order, run
 )
 @click.option("--json", "as_json", is_flag=True, help="Prints a summary as JSON on stdout.")
 @click.option("--fresh", is_flag=True, help="Starts anew and pays anew, also where this very job was run before.")
+@click.option("--quote", is_flag=True, help="Says what it will cost before it begins, as on a terminal.")
 @click.option("--quiet", is_flag=True, help="Says nothing but errors.")
-def command(file: Path, out: Path | None, *, as_json: bool, fresh: bool, quiet: bool, **given: Any) -> None:
+def command(
+    file: Path, out: Path | None, *, as_json: bool, fresh: bool, quote: bool, quiet: bool, **given: Any
+) -> None:
     """Run a file of texts or tasks and write the outcomes, a row each, in the file's order.
 
     FILE is CSV, JSONL or Parquet. All of it is checked before anything is spent. After Ctrl-C or a crash the same
@@ -49,7 +52,7 @@ def command(file: Path, out: Path | None, *, as_json: bool, fresh: bool, quiet: 
         sys.exit(BAD_INPUT)
     check_output(output, file)
     with stoppable(), make_view(quiet=quiet) as view:
-        summary = run(Order(make_job(file, given), output, fresh), load_settings(), view)
+        summary = run(Order(make_job(file, given), output, fresh, quote or sys.stdout.isatty()), load_settings(), view)
     if not quiet:
         click.echo("\n".join(summary.lines()), err=True)
     if as_json:

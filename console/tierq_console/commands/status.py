@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
+from functools import partial
 
 import click
 from rich.console import Group
@@ -13,7 +15,6 @@ from tierq.client import find_settings
 from tierq_console.batches import find_batch, open_store
 from tierq_console.ending import stoppable
 from tierq_console.status_view import Report, read_report, wide_console
-from tierq_shared.store.connection import Store
 
 WATCH_EVERY_S = 1.0
 
@@ -25,12 +26,14 @@ WATCH_EVERY_S = 1.0
 @click.option("--json", "as_json", is_flag=True, help="Prints JSON; with --watch, one object a line.")
 def command(batch: str | None, limit: int, *, watch: bool, as_json: bool) -> None:
     """Show the latest batches, or one BATCH by tier and state. The first digits of an id are enough."""
-    with stoppable(), open_store(find_settings(None)) as store:
+    settings = find_settings(None)
+    with stoppable(), open_store(settings) as store:
         batch_id = find_batch(store, batch) if batch else None
+        look = partial(read_report, store, batch_id, limit, [rule.cap for rule in settings.caps])
         if watch:
-            _watch(store, batch_id, limit, as_json=as_json)
+            _watch(look, as_json=as_json)
         else:
-            _print(read_report(store, batch_id, limit), as_json=as_json)
+            _print(look(), as_json=as_json)
 
 
 def _print(report: Report, *, as_json: bool) -> None:
@@ -41,16 +44,16 @@ def _print(report: Report, *, as_json: bool) -> None:
         console.print(Group(*report.tables(console.width)))
 
 
-def _watch(store: Store, batch_id: str | None, limit: int, *, as_json: bool) -> None:
+def _watch(look: Callable[[], Report], *, as_json: bool) -> None:
     console = wide_console()
     if as_json or not console.is_terminal:
-        while _once_more(report := read_report(store, batch_id, limit)):
+        while _once_more(report := look()):
             _print(report, as_json=as_json)
             threading.Event().wait(WATCH_EVERY_S)
         _print(report, as_json=as_json)
         return
     with Live(console=console) as live:
-        while _once_more(report := read_report(store, batch_id, limit)):
+        while _once_more(report := look()):
             live.update(Group(*report.tables(console.width)))
             threading.Event().wait(WATCH_EVERY_S)
         live.update(Group(*report.tables(console.width)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -10,12 +10,32 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
+from tierq_shared.caps import Cap, batch_cap, names_tags, scopes_of
+from tierq_shared.store.budgets import Account, Purse, charged_to
+from tierq_shared.store.cache import Shelf, Stored, look_up
 from tierq_shared.store.clock import now
+from tierq_shared.store.ledger import NewAttempt, attempt_row
 from tierq_shared.store.tables import attempts, batches, chunks, payloads, specs, tasks, workers
 
 
 class LeaseLost(Exception):
     """This worker's lease is over: its tasks belong to others, and nothing it says about them counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Headroom:
+    """What the next call of a capped task may cost, at the moment of its claim."""
+
+    of_task: int | None
+    """What is left of the task's own cap, in nano-USD; None where it has none."""
+    accounts: tuple[tuple[Cap, Account], ...]
+    """The other caps that hold for it."""
+
+    @property
+    def nusd(self) -> int:
+        """The most that a call may cost now, at its worst."""
+        rooms = [account.room for _, account in self.accounts]
+        return min(rooms if self.of_task is None else [self.of_task, *rooms])
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +63,11 @@ class ClaimedTask:
     """What those cost; None where any was unpriced."""
     uncounted_attempts: int = 0
     """Those of ``attempts`` that do not count against the budget of calls."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewAttempt:
-    """An attempt on its way into the ledger, before its call."""
-
-    id: str
-    task_id: str
-    epoch: int
-    ordinal: int
-    tier: str
-    deployment: str
-    provider: str
-    model: str
-    lane: str
-    reserved_nusd: int | None
-    price_version: str | None
+    caps: tuple[Cap, ...] = ()
+    """What bounds its spending beside its own cap."""
+    max_cost_nusd: int | None = None
+    headroom: Headroom | None = None
+    """None where no cap holds for it."""
 
 
 Learner = Callable[[Connection, set[str]], None]
@@ -72,10 +80,35 @@ class Refusal:
 
     code: str
     message: str
+    reached: tuple[str, ...] = ()
+    """The budgets that have no more room for it."""
 
 
-Chooser = Callable[[ClaimedTask], NewAttempt | Refusal | None]
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """A cap has no room for the task's call now; it stays queued."""
+
+    after_s: float
+    """When it is worth looking again."""
+    reached: tuple[str, ...] = ()
+    """The budgets that nothing under way can make room in."""
+
+
+@dataclass(frozen=True, slots=True)
+class MovedDown:
+    """A cap has no more room for the task's call on this tier, and has some on a lower one."""
+
+    tier: str
+    reason: str
+    policy_version: str
+    reached: tuple[str, ...] = ()
+
+
+Chooser = Callable[[ClaimedTask], NewAttempt | Refusal | HeldBack | MovedDown | None]
 """Chooses the first deployment for a task; None where it cannot be run now and stays queued."""
+
+SETTLES_SOON_S = 0.5
+"""How soon it is looked again whether the calls under way, most of which cost less than reserved, have made room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +119,12 @@ class Claims:
     left: list[str]
     """Ids that are still queued: they could not be run now."""
     refused: list[tuple[ClaimedTask, Refusal]] = field(default_factory=list)
+    moved: list[tuple[ClaimedTask, MovedDown]] = field(default_factory=list)
+    held: dict[str, float] = field(default_factory=dict)
+    """Those of ``left`` that a cap holds back or that wait for an identical task, with the seconds after which it is
+    worth looking again."""
+    answered: list[tuple[ClaimedTask, Stored]] = field(default_factory=list)
+    """Those that the cache has an answer for: no call is made for them."""
 
 
 _CLAIM_ROWS = (
@@ -106,6 +145,12 @@ _CLAIM_ROWS = (
         tasks.c.attempts,
         tasks.c.uncounted_attempts,
         tasks.c.cost_nusd,
+        tasks.c.max_cost_nusd,
+        tasks.c.tags,
+        tasks.c.payload_hash,
+        batches.c.tags.label("batch_tags"),
+        batches.c.max_cost_nusd.label("batch_cap"),
+        batches.c.on_cap,
         payloads.c.input,
         now().label("claimed_at"),
     )
@@ -137,8 +182,6 @@ _TAKE = (
     )
 )
 
-_ALREADY = select(attempts.c.id).where(attempts.c.id.in_(bindparam("ids", expanding=True)))
-
 
 _LEASE_RUNS = (
     select(workers.c.id)
@@ -154,40 +197,127 @@ def check_lease(connection: Connection, worker_id: str) -> None:
         raise LeaseLost(worker_id)
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Queued tasks that are locked for a claim, with the caps that hold for each."""
+
+    rows: Sequence[Any]
+    caps: Mapping[str, tuple[Cap, ...]]
+    """By the task's id; those without any cap are not in it."""
+    shelf: Shelf
+    """What the cache has for them."""
+
+
+def lock_waiting(
+    connection: Connection, tier: str, ids: Sequence[str], purse: Purse, caps: Sequence[Cap] = ()
+) -> Waiting:
+    """Locks those of ``ids`` that may be claimed, names the budgets of those under a cap, and looks into the cache.
+
+    ``caps``: the configured ones.
+    """
+    if not ids:
+        return Waiting([], {}, Shelf())
+    rows = connection.execute(_CLAIM_ROWS, {"ids": list(ids), "claim_tier": tier}).all()
+    reads_tags = names_tags(caps)
+    found = {row.id: bounds for row in rows if (bounds := _caps_of(row, caps, reads_tags=reads_tags))}
+    for bounds in found.values():
+        purse.want_caps(bounds, rows[0].claimed_at)
+    return Waiting(rows, found, look_up(connection, tier, rows))
+
+
 def claim(
-    connection: Connection, worker_id: str, tier: str, ids: Sequence[str], learn: Learner, choose: Chooser
+    connection: Connection,
+    worker_id: str,
+    tier: str,
+    ids: Sequence[str],
+    learn: Learner,
+    choose: Chooser,
+    caps: Sequence[Cap] = (),
 ) -> Claims:
     """Takes those of ``ids`` that are queued on this tier, due, not cancelled and not past their deadline."""
-    rows = connection.execute(_CLAIM_ROWS, {"ids": list(ids), "claim_tier": tier}).all()
-    learn(connection, {row.spec_id for row in rows})
-    taken: list[tuple[ClaimedTask, NewAttempt]] = []
-    left: list[str] = []
-    refused: list[tuple[ClaimedTask, Refusal]] = []
-    for row in rows:
-        task = _claimed(row)
-        attempt = choose(task)
-        if attempt is None:
-            left.append(task.id)
-        elif isinstance(attempt, Refusal):
-            refused.append((task, attempt))
+    purse = Purse()
+    claims = take(connection, worker_id, lock_waiting(connection, tier, ids, purse, caps), learn, choose, purse)
+    purse.write(connection)
+    return claims
+
+
+def take(
+    connection: Connection, worker_id: str, waiting: Waiting, learn: Learner, choose: Chooser, purse: Purse
+) -> Claims:
+    """Takes locked tasks in order, as far as the chooser finds a deployment and each cap has room.
+
+    Not those that the cache has an answer for, nor those that are identical to one that is under way.
+    """
+    purse.open(connection)
+    learn(connection, {row.spec_id for row in waiting.rows})
+    claims = Claims([], [])
+    if not waiting.rows:
+        return claims
+    at = waiting.rows[0].claimed_at
+    charged = charged_to(connection, [row.id for row in waiting.rows if _is_charged_unknown(row)])
+    for row in waiting.rows:
+        task = _claimed(row, waiting.caps.get(row.id, ()), at, purse, charged)
+        if (stored := waiting.shelf.answers.get(task.id)) is not None:
+            claims.answered.append((task, stored))
+        elif (wait_s := waiting.shelf.wait_of(task.id)) is not None:
+            claims.left.append(task.id)
+            claims.held[task.id] = wait_s
         else:
-            taken.append((task, attempt))
-    if taken:
-        connection.execute(_TAKE, {"ids": [task.id for task, _ in taken], "claimant": worker_id})
-        at = taken[0][0].claimed_at
-        connection.execute(insert(attempts), [_attempt_row(attempt, worker_id, at) for _, attempt in taken])
-    return Claims(taken, left, refused)
+            _sort_in(claims, task, choose(task), scopes_of(task.caps, at) if task.caps else [], purse)
+            if claims.taken and claims.taken[-1][0] is task:
+                waiting.shelf.calls(task.id)
+    waiting.shelf.write(connection)
+    if claims.taken:
+        connection.execute(_TAKE, {"ids": [task.id for task, _ in claims.taken], "claimant": worker_id})
+        connection.execute(insert(attempts), [attempt_row(attempt, worker_id, at) for _, attempt in claims.taken])
+    return claims
 
 
-def insert_attempts(connection: Connection, worker_id: str, new: Sequence[NewAttempt]) -> None:
-    """Writes attempts ahead of their calls."""
-    at = connection.execute(select(now())).scalar_one()
-    connection.execute(insert(attempts), [_attempt_row(attempt, worker_id, at) for attempt in new])
+def _sort_in(
+    claims: Claims,
+    task: ClaimedTask,
+    chosen: NewAttempt | Refusal | HeldBack | MovedDown | None,
+    scopes: Sequence[str],
+    purse: Purse,
+) -> None:
+    if isinstance(chosen, NewAttempt) and _has_room(task, chosen):
+        purse.reserve(scopes, chosen.reserved_nusd)
+        claims.taken.append((task, chosen))
+        return
+    if isinstance(chosen, Refusal | MovedDown | HeldBack):
+        purse.mark_reached(chosen.reached)
+    if isinstance(chosen, Refusal):
+        claims.refused.append((task, chosen))
+    elif isinstance(chosen, MovedDown):
+        claims.moved.append((task, chosen))
+    else:
+        claims.left.append(task.id)
+        if chosen is not None:
+            claims.held[task.id] = chosen.after_s if isinstance(chosen, HeldBack) else SETTLES_SOON_S
 
 
-def committed_attempts(connection: Connection, ids: Sequence[str]) -> set[str]:
-    """Which of these attempts the ledger holds: how a commit whose connection broke is known to have succeeded."""
-    return set(connection.execute(_ALREADY, {"ids": list(ids)}).scalars())
+def _has_room(task: ClaimedTask, attempt: NewAttempt) -> bool:
+    """Whoever chose has looked; a cap is hard whatever they found."""
+    if task.headroom is None:
+        return True
+    return attempt.reserved_nusd is not None and attempt.reserved_nusd <= task.headroom.nusd
+
+
+def _caps_of(row: Any, caps: Sequence[Cap], *, reads_tags: bool) -> tuple[Cap, ...]:
+    found = [] if row.batch_cap is None else [batch_cap(row.batch_id, row.batch_cap, row.on_cap)]
+    if caps:
+        tags = {**_tags(row.batch_tags), **_tags(row.tags)} if reads_tags else {}
+        found += [cap for cap in caps if cap.holds_for(tags)]
+    return tuple(found)
+
+
+def _tags(document: str | None) -> dict[str, str]:
+    return orjson.loads(document) if document else {}
+
+
+def _is_charged_unknown(row: Any) -> bool:
+    """Whether a task has a cap of its own, and the sum of its attempts is not known."""
+    return row.max_cost_nusd is not None and row.cost_nusd is None
 
 
 def receive(connection: Connection, worker_id: str, chunk_ids: Sequence[str]) -> None:
@@ -214,7 +344,12 @@ def read_specs(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
     return {row.id: row.content for row in rows}
 
 
-def _claimed(row: Any) -> ClaimedTask:
+def _claimed(row: Any, caps: tuple[Cap, ...], at: datetime, purse: Purse, charged: Mapping[str, int]) -> ClaimedTask:
+    headroom = None
+    if caps or row.max_cost_nusd is not None:
+        spent = charged.get(row.id, row.cost_nusd or 0)
+        of_task = None if row.max_cost_nusd is None else row.max_cost_nusd - spent
+        headroom = Headroom(of_task, tuple((cap, purse.account(cap.scope(at))) for cap in caps))
     return ClaimedTask(
         id=row.id,
         batch_id=row.batch_id,
@@ -234,23 +369,7 @@ def _claimed(row: Any) -> ClaimedTask:
         attempts=row.attempts,
         cost_nusd=row.cost_nusd,
         uncounted_attempts=row.uncounted_attempts,
+        caps=caps,
+        max_cost_nusd=row.max_cost_nusd,
+        headroom=headroom,
     )
-
-
-def _attempt_row(attempt: NewAttempt, worker_id: str, at: datetime) -> dict[str, Any]:
-    return {
-        "id": attempt.id,
-        "task_id": attempt.task_id,
-        "epoch": attempt.epoch,
-        "ordinal": attempt.ordinal,
-        "tier": attempt.tier,
-        "deployment": attempt.deployment,
-        "provider": attempt.provider,
-        "model": attempt.model,
-        "lane": attempt.lane,
-        "outcome": "started",
-        "started_at": at,
-        "reserved_nusd": attempt.reserved_nusd,
-        "price_version": attempt.price_version,
-        "worker_id": worker_id,
-    }

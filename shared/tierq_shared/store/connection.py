@@ -35,6 +35,8 @@ class Store:
         self.engine = _engine(url)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         # SQLite lets one writer in and makes the others poll with growing sleeps: inside a process we queue instead.
+        self.schema_version = ""
+        """The version of its tables when they were last looked at, by `schema.check`."""
         self._turn = threading.Lock() if self.is_sqlite else None
 
     @contextmanager

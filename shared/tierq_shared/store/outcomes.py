@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
+from tierq_shared.caps import BATCH, batch_cap, scopes_of
+from tierq_shared.cascade import SECOND_OPINIONS
 from tierq_shared.ids import new_id
-from tierq_shared.money import Usage
 from tierq_shared.outcomes import TERMINAL
 from tierq_shared.queues import CHUNK_SIZE, Chunk
-from tierq_shared.store.claims import NewAttempt, insert_attempts
+from tierq_shared.store.budgets import Purse, charge, scopes_in, unsettled
+from tierq_shared.store.cache import keep_answers
+from tierq_shared.store.claims import SETTLES_SOON_S, ClaimedTask, MovedDown
 from tierq_shared.store.clock import UtcDateTime, now
 from tierq_shared.store.failures import ALL_FAILED, calls_of
-from tierq_shared.store.tables import attempts, batches, chunks, decisions, payloads, tasks
+from tierq_shared.store.ledger import AttemptResult, NewAttempt, answer, insert_attempts, ledger_costs, recompute_costs
+from tierq_shared.store.tables import batches, chunks, decisions, payloads, tasks
 from tierq_shared.store.tallies import add_to_tallies, correct_tally
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptResult:
-    """How one call ended."""
-
-    id: str
-    outcome: str
-    latency_ms: int
-    http_status: int | None = None
-    request_id: str | None = None
-    usage: Usage | None = None
-    cost_nusd: int | None = None
-    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +33,10 @@ class Ended:
     output: str | None = field(default=None, repr=False)
     error_code: str | None = None
     error: str | None = None
+    confidence: float | None = None
+    """How sure the output is, from 0 to 1; None where nobody measured it."""
+    is_unsure: bool = False
+    """It was kept only because the task may go to no higher tier: no answer for identical tasks that may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +77,9 @@ class Committed:
     chunks: list[Chunk] = field(default_factory=list)
 
 
+Locked = Mapping[str, Any]
+"""The rows of locked tasks, by id."""
+
 _LOCK = (
     select(
         tasks.c.id,
@@ -90,7 +88,10 @@ _LOCK = (
         tasks.c.batch_id,
         tasks.c.tier,
         tasks.c.cost_nusd,
+        tasks.c.payload_hash,
+        tasks.c.constraints,
         batches.c.cancelled_at,
+        batches.c.max_cost_nusd.label("batch_cap"),
     )
     .join(batches, batches.c.id == tasks.c.batch_id)
     .where(tasks.c.id.in_(bindparam("ids", expanding=True)))
@@ -98,25 +99,6 @@ _LOCK = (
     .with_for_update(of=tasks)
 )
 
-_ANSWER = (
-    update(attempts)
-    # A sweeper may have called it unknown meanwhile; what was answered still goes into the ledger, and only once.
-    .where(attempts.c.id == bindparam("attempt"))
-    .where(or_(attempts.c.outcome == "started", attempts.c.outcome == "unknown"))
-    .values(
-        outcome=bindparam("new_outcome"),
-        http_status=bindparam("new_status"),
-        request_id=bindparam("new_request_id"),
-        latency_ms=bindparam("new_latency"),
-        input_tokens=bindparam("new_input"),
-        cached_tokens=bindparam("new_cached"),
-        cache_write_tokens=bindparam("new_cache_write"),
-        output_tokens=bindparam("new_output"),
-        reasoning_tokens=bindparam("new_reasoning"),
-        cost_nusd=bindparam("new_cost"),
-        error=bindparam("new_error"),
-    )
-)
 
 _END = (
     update(tasks)
@@ -125,6 +107,7 @@ _END = (
         state=bindparam("new_state"),
         error_code=bindparam("new_code"),
         cost_nusd=bindparam("new_cost"),
+        confidence=bindparam("new_confidence"),
         finished_at=now(),
         worker_id=None,
     )
@@ -151,32 +134,64 @@ _REQUEUE = (
 )
 
 
+def lock_tasks(connection: Connection, steps: Sequence[Step]) -> Locked:
+    """Locks the tasks of a group of steps."""
+    if not steps:
+        return {}
+    return {row.id: row for row in connection.execute(_LOCK, {"ids": sorted({step.task_id for step in steps})})}
+
+
 def commit_steps(connection: Connection, worker_id: str, steps: Sequence[Step]) -> Committed:
     """Writes a group of steps in one transaction; bears repetition, since each row says whether it was done before."""
-    locked = {row.id: row for row in connection.execute(_LOCK, {"ids": sorted({step.task_id for step in steps})})}
+    purse = Purse()
+    committed = write_steps(connection, worker_id, steps, lock_tasks(connection, steps), purse)
+    purse.write(connection)
+    return committed
+
+
+def write_steps(
+    connection: Connection, worker_id: str, steps: Sequence[Step], locked: Locked, purse: Purse
+) -> Committed:
+    """The same with tasks that are locked already, and a purse that the caller needs for more and writes."""
     own = [_is_own(step, locked.get(step.task_id)) for step in steps]
-    _answer(connection, [step.result for step in steps if step.result is not None])
+    keep_answers(
+        connection,
+        [locked[step.task_id] for step, is_own in zip(steps, own, strict=True) if is_own and _is_for_others(step)],
+    )
+    ended_calls = [step.result for step in steps if step.result is not None]
+    before = unsettled(connection, [result.id for result in ended_calls if result.is_capped])
+    answer(connection, ended_calls)
+    further = [
+        (step, _under_its_caps(step.next, locked[step.task_id]))
+        for step, is_own in zip(steps, own, strict=True)
+        if is_own and isinstance(step.next, NewAttempt)
+    ]
+    # By one time, so that a day that ends just now has them reserve and write the same budgets.
+    is_capped = any(attempt.caps for _, attempt in further)
+    at = connection.execute(select(now())).scalar_one() if is_capped else None
+    _open(connection, purse, before, [attempt for _, attempt in further], at)
+    _settle(purse, before, ended_calls)
     late = [step for step, is_own in zip(steps, own, strict=True) if not is_own and step.result is not None]
     counted = [step for step, is_own in zip(steps, own, strict=True) if is_own]
     # An earlier claim's attempt may have got its true cost since this one began, so the ledger is asked again.
-    true_costs = _ledger_costs(connection, {step.task_id for step in counted if step.epoch > 1})
+    true_costs = ledger_costs(connection, {step.task_id for step in counted if step.epoch > 1})
     counted = [replace(step, cost_nusd=true_costs.get(step.task_id, step.cost_nusd)) for step in counted]
     _correct_costs(connection, worker_id, [locked[step.task_id] for step in late if step.task_id in locked])
-    going_on = [
-        (step, step.next)
-        for step in counted
-        if isinstance(step.next, NewAttempt) and locked[step.task_id].cancelled_at is None
-    ]
+    runs_on = [attempt for step, attempt in further if locked[step.task_id].cancelled_at is None]
+    going_on, held = _admitted(purse, runs_on, at)
     # Before each further call is a safe point: a batch that was cancelled meanwhile makes none.
     stopped = [
         step for step in counted if isinstance(step.next, NewAttempt) and locked[step.task_id].cancelled_at is not None
     ]
     ended = [(step, step.next) for step in counted if isinstance(step.next, Ended)]
     ended += [(step, Ended("cancelled", error_code="cancelled", error="the batch was cancelled")) for step in stopped]
-    _go_on(connection, worker_id, [attempt for _, attempt in going_on])
+    _go_on(connection, worker_id, going_on, at)
     _end(connection, worker_id, ended)
-    new_chunks = _requeue(connection, [(step, step.next) for step in counted if isinstance(step.next, Requeued)])
-    refused = {step.task_id for step in stopped}
+    requeued = [(step, step.next) for step in counted if isinstance(step.next, Requeued)]
+    # Those whose further call no cap has room for wait in the queue: a claim decides whether they may go on.
+    requeued += [(step, Requeued(step.tier, after_s=SETTLES_SOON_S)) for step in counted if step.task_id in held]
+    new_chunks = _requeue(connection, requeued)
+    refused = {step.task_id for step in stopped} | held
     return Committed(
         [is_own and step.task_id not in refused for step, is_own in zip(steps, own, strict=True)], new_chunks
     )
@@ -214,35 +229,86 @@ def _is_own(step: Step, row: Any) -> bool:
     return row is not None and row.state == "running" and row.epoch == step.epoch
 
 
-def _answer(connection: Connection, results: Sequence[AttemptResult]) -> None:
-    if results:
-        connection.execute(_ANSWER, [_answer_row(result) for result in results])
+def _is_for_others(step: Step) -> bool:
+    return isinstance(step.next, Ended) and step.next.state == "succeeded" and not step.next.is_unsure
 
 
-def _answer_row(result: AttemptResult) -> dict[str, Any]:
-    usage = result.usage
-    return {
-        "attempt": result.id,
-        "new_outcome": result.outcome,
-        "new_status": result.http_status,
-        "new_request_id": result.request_id,
-        "new_latency": result.latency_ms,
-        "new_input": usage.input_tokens if usage else None,
-        "new_cached": usage.cached_tokens if usage else None,
-        "new_cache_write": usage.cache_write_tokens if usage else None,
-        "new_output": usage.output_tokens if usage else None,
-        "new_reasoning": usage.reasoning_tokens if usage else None,
-        "new_cost": result.cost_nusd,
-        "new_error": result.error,
-    }
+def _under_its_caps(attempt: NewAttempt, row: Any) -> NewAttempt:
+    """The attempt under its batch's cap as that is now: it may have been raised since the task was claimed."""
+    if not attempt.caps or row.batch_cap is None:
+        return attempt
+    caps = [
+        batch_cap(row.batch_id, row.batch_cap, cap.when_reached) if cap.per == BATCH else cap for cap in attempt.caps
+    ]
+    return replace(attempt, caps=tuple(caps))
 
 
-def _go_on(connection: Connection, worker_id: str, new: Sequence[NewAttempt]) -> None:
+def _open(
+    connection: Connection, purse: Purse, before: Mapping[str, Any], further: Sequence[NewAttempt], at: datetime | None
+) -> None:
+    """Locks the budgets of the calls that have ended and of those that are to begin."""
+    for row in before.values():
+        purse.want(scopes_in(row.budgets))
+    for attempt in further:
+        purse.want_caps(attempt.caps, at)
+    purse.open(connection)
+
+
+def _settle(purse: Purse, before: Mapping[str, Any], results: Sequence[AttemptResult]) -> None:
+    """Only what was open changes a budget, and only once: an answer that comes again finds it ended."""
+    outcomes = {id_: (row.outcome, charge(row.cost_nusd, row.reserved_nusd)) for id_, row in before.items()}
+    for result in results:
+        outcome, counted = outcomes.get(result.id, ("ended", 0))
+        if outcome not in ("started", "unknown"):
+            continue
+        row, was_open = before[result.id], outcome == "started"
+        cost = charge(result.cost_nusd, row.reserved_nusd)
+        purse.settle(
+            scopes_in(row.budgets),
+            reserved=-(row.reserved_nusd or 0) if was_open else 0,
+            spent=cost if was_open else cost - counted,
+        )
+        outcomes[result.id] = (result.outcome, cost)
+
+
+def _admitted(purse: Purse, further: Sequence[NewAttempt], at: datetime | None) -> tuple[list[NewAttempt], set[str]]:
+    """The further calls that every cap has room for, which is reserved; and the tasks of the others."""
+    admitted: list[NewAttempt] = []
+    held: set[str] = set()
+    for attempt in further:
+        scopes = scopes_of(attempt.caps, at) if attempt.caps and at else []
+        if purse.fits(scopes, attempt.reserved_nusd):
+            purse.reserve(scopes, attempt.reserved_nusd)
+            admitted.append(attempt)
+        else:
+            held.add(attempt.task_id)
+    return admitted, held
+
+
+def move_down(connection: Connection, moved: Sequence[tuple[ClaimedTask, MovedDown]]) -> list[Chunk]:
+    """Queues tasks of a claim on the lower tiers on which caps have room for them; the chunks to publish."""
+    steps = [
+        (
+            Step(task.id, task.batch_id, task.position, task.tier, task.epoch, task.priority, task.cost_nusd, None, to),
+            to,
+        )
+        for task, down in moved
+        for to in [Requeued(down.tier, reason=down.reason, policy_version=down.policy_version)]
+    ]
+    return _requeue(connection, steps)
+
+
+def _go_on(connection: Connection, worker_id: str, new: Sequence[NewAttempt], begins: datetime | None) -> None:
     if not new:
         return
-    insert_attempts(connection, worker_id, new)
+    insert_attempts(connection, worker_id, new, begins)
     raised = update(tasks).where(tasks.c.id.in_([attempt.task_id for attempt in new]))
     connection.execute(raised.values(attempts=tasks.c.attempts + 1))
+    second = [attempt.task_id for attempt in new if attempt.lane in SECOND_OPINIONS]
+    if second:
+        # Written with the call, not after it: a worker that dies during one must not bring its task nearer its bound.
+        uncounted = update(tasks).where(tasks.c.id.in_(second))
+        connection.execute(uncounted.values(uncounted_attempts=tasks.c.uncounted_attempts + 1))
 
 
 def _end(connection: Connection, worker_id: str, ended: Sequence[tuple[Step, Ended]]) -> None:
@@ -251,7 +317,13 @@ def _end(connection: Connection, worker_id: str, ended: Sequence[tuple[Step, End
     connection.execute(
         _END,
         [
-            {"task": step.task_id, "new_state": end.state, "new_code": end.error_code, "new_cost": step.cost_nusd}
+            {
+                "task": step.task_id,
+                "new_state": end.state,
+                "new_code": end.error_code,
+                "new_cost": step.cost_nusd,
+                "new_confidence": end.confidence,
+            }
             for step, end in ended
         ],
     )
@@ -314,33 +386,13 @@ def _insert_escalations(connection: Connection, escalated: Sequence[tuple[Step, 
     connection.execute(insert(decisions), rows)
 
 
-def _ledger_costs(connection: Connection, task_ids: set[str]) -> dict[str, int | None]:
-    """What tasks have cost by their attempts; None where any of those is unpriced."""
-    if not task_ids:
-        return {}
-    statement = select(tasks.c.id, _LEDGER_COST).where(tasks.c.id.in_(sorted(task_ids)))
-    return {row[0]: row[1] for row in connection.execute(statement)}
-
-
 def _correct_costs(connection: Connection, worker_id: str, late: Sequence[Any]) -> None:
     """A late answer went into the ledger: its task's cost follows, and the tally's where the task has ended."""
     if not late:
         return
     rows = {row.id: row for row in late}
-    true_costs = _ledger_costs(connection, set(rows))
+    true_costs = ledger_costs(connection, set(rows))
     recompute_costs(connection, sorted(rows))
     for row in rows.values():
         if row.state in TERMINAL and row.id in true_costs:
             correct_tally(connection, worker_id, row.batch_id, row.tier, row.cost_nusd, true_costs[row.id])
-
-
-_PRICED = case((func.count() == func.count(attempts.c.cost_nusd), func.coalesce(func.sum(attempts.c.cost_nusd), 0)))
-
-
-# Task by task: of `task_id IN (…)` PostgreSQL's planner expects half the ledger while the table has no statistics.
-_LEDGER_COST = select(_PRICED).where(attempts.c.task_id == tasks.c.id).scalar_subquery()
-
-
-def recompute_costs(connection: Connection, task_ids: Sequence[str]) -> None:
-    """Sets tasks' costs to the sum of their attempts'; NULL where any of those is unpriced."""
-    connection.execute(update(tasks).where(tasks.c.id.in_(task_ids)).values(cost_nusd=_LEDGER_COST))

@@ -11,9 +11,11 @@ from typing import Any, TypeAlias
 import orjson
 from sqlalchemy import Connection, func, select
 
+from tierq_shared.cascade import SECOND_OPINIONS
 from tierq_shared.errors import BatchNotFound
 from tierq_shared.money import Usage
 from tierq_shared.outcomes import TERMINAL, Outcome, TaskError, TaskState
+from tierq_shared.quoting.figures import Quote
 from tierq_shared.store.clock import now
 from tierq_shared.store.tables import attempts, batches, is_word, payloads, tallies, tasks
 
@@ -24,17 +26,19 @@ FAILED_CODES = frozenset(
     {
         "all_deployments_failed",
         "attempts_exhausted",
+        "cap_reached",
         "internal_error",
         "invalid_output",
         "invalid_request",
         "refused",
         "too_long",
+        "unpriced",
         "unrecordable",
     }
 )
 """Codes with which tasks fail."""
 
-RETRYABLE_CODES = frozenset({"all_deployments_failed", "attempts_exhausted", "cancelled", "deadline"})
+RETRYABLE_CODES = frozenset({"all_deployments_failed", "attempts_exhausted", "cancelled", "cap_reached", "deadline"})
 """Codes of failures that lie in the circumstances: the same task may succeed another time."""
 
 
@@ -68,6 +72,10 @@ class Progress:
     finished_at: datetime | None
     label: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
+    quote: Quote | None = None
+    """What it was quoted at before it was submitted, where it was."""
+    max_cost_nusd: int | None = None
+    """Its cap; None where it has none."""
 
     @property
     def succeeded(self) -> int:
@@ -97,6 +105,21 @@ class Progress:
     def is_over(self) -> bool:
         """Every task has ended, or the batch was given up."""
         return self.state == "aborted" or (self.total is not None and self.done >= self.total)
+
+    @property
+    def quote_error(self) -> float | None:
+        """How far the quoted cost is off, as a share of the actual one: 0.05 where 5 % more was quoted than was spent.
+
+        None until it is over, where nothing was quoted or spent, and where some tasks were stopped before their end.
+        """
+        if self.quote is None or not self.is_over or self.cancelled or self.expired:
+            return None
+        return self.quote.cost_error(self.cost_nusd)
+
+    @property
+    def seconds(self) -> float | None:
+        """From its first task's submission to its end; None until it is over."""
+        return None if self.finished_at is None else (self.finished_at - self.created_at).total_seconds()
 
 
 def batch_tags(connection: Connection, batch_id: str) -> dict[str, str]:
@@ -129,6 +152,25 @@ def recent_batches(connection: Connection, limit: int = 20) -> list[Progress]:
     rows = connection.execute(_batch_columns().order_by(batches.c.id.desc()).limit(limit)).all()
     sums = connection.execute(_tally_sums([row.id for row in rows])).all()
     return [_progress(row, [sum_ for sum_ in sums if sum_.batch_id == row.id]) for row in rows]
+
+
+def quoted_batches(
+    connection: Connection, *, since: datetime | None = None, before: datetime | None = None, limit: int = 1_000
+) -> list[Progress]:
+    """The latest batches that were quoted, newest first; those that were created in a span of time."""
+    statement = _batch_columns().where(batches.c.quote.is_not(None)).order_by(batches.c.created_at.desc()).limit(limit)
+    if since is not None:
+        statement = statement.where(batches.c.created_at >= since)
+    if before is not None:
+        statement = statement.where(batches.c.created_at < before)
+    rows = connection.execute(statement).all()
+    sums = connection.execute(_tally_sums([row.id for row in rows])).all()
+    by_batch = {id_: list(group) for id_, group in groupby(sorted(sums, key=_batch_of), key=_batch_of)}
+    return [_progress(row, by_batch.get(row.id, [])) for row in rows]
+
+
+def _batch_of(row: Any) -> str:
+    return str(row.batch_id)
 
 
 def states_by_tier(connection: Connection, batch_id: str) -> dict[tuple[str, str], int]:
@@ -212,6 +254,8 @@ def _progress(row: Any, sums: Sequence[Any]) -> Progress:
         finished_at=row.finished_at,
         label=row.label,
         tags=orjson.loads(row.tags) if row.tags else {},
+        quote=Quote.from_json(row.quote) if row.quote else None,
+        max_cost_nusd=row.max_cost_nusd,
     )
 
 
@@ -230,7 +274,10 @@ def _outcomes(connection: Connection, rows: Sequence[Any], tags: dict[str, str],
 
 
 def _outcome(row: Any, payload: Any, calls: Sequence[Any], tags: dict[str, str], decode: Decoder) -> Outcome[Any]:
-    last = calls[-1] if calls else None
+    # Who answered, not who was asked how sure the answer is.
+    is_cached = row.cached_from is not None
+    answering = (call for call in reversed(calls) if call.lane not in SECOND_OPINIONS)
+    last = None if is_cached else next(answering, None)
     state, output, error = TaskState(row.state), None, _error(row, payload.error)
     # The payload is read a little later than the task, which may have ended in between.
     if state is TaskState.SUCCEEDED and payload.output is not None:
@@ -248,13 +295,13 @@ def _outcome(row: Any, payload: Any, calls: Sequence[Any], tags: dict[str, str],
         tags={**tags, **(orjson.loads(row.tags) if row.tags else {})},
         state=state,
         output=output,
-        confidence=None,
+        confidence=row.confidence,
         error=error,
         tier=row.tier,
         deployment=last.deployment if last else None,
         model=last.model if last else None,
         attempts=len(calls),
-        cached=False,
+        cached=is_cached,
         usage=sum((_usage(call) for call in calls), Usage()),
         cost_nusd=row.cost_nusd,
         created_at=row.created_at,

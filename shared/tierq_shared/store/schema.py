@@ -5,19 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, inspect, select, text
 
 from tierq_shared.errors import MissingExtra, SchemaMismatch, SchemaMissing
 from tierq_shared.store.connection import Store
+from tierq_shared.store.tables import compatibility
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0003"
+HEAD = "0005"
 """The newest migration of this release."""
 
-COMPATIBLE = frozenset({"0002", "0003"})
-"""Versions that this release's statements work on. Before 0002, retried tasks cannot be told from others."""
+COMPATIBLE = frozenset({"0005"})
+"""Versions of this release and the one before that its statements work on; what is newer says so itself."""
 
 VERSION_TABLE = "tierq_alembic_version"
 """Of our own, so that a host application's alembic and ours do not meet."""
@@ -33,29 +34,46 @@ def current(connection: Connection) -> str | None:
     return version
 
 
-def check(store: Store) -> None:
-    """Passes when this release works with the tables that are there.
+def is_usable(connection: Connection, version: str | None) -> bool:
+    """Whether this release works on tables of this version: one that it knows, or a newer one that only added to it."""
+    if version is None or version in COMPATIBLE:
+        return version is not None
+    return version > HEAD and connection.execute(select(compatibility.c.works_from)).scalar_one() <= HEAD
+
+
+def check(store: Store) -> str:
+    """Passes when this release works with the tables that are there; their version.
 
     Raises:
         SchemaMissing: there are none.
-        SchemaMismatch: they are of a version that this release does not know.
+        SchemaMismatch: they are of a version that this release does not work with.
     """
     with store.reading() as connection:
         version = current(connection)
+        is_ours = is_usable(connection, version)
     if version is None:
         raise SchemaMissing("TierQ's tables are not in this database: run `tierq migrate` against it")
-    if version not in COMPATIBLE:
+    if not is_ours:
+        newer = "upgrade TierQ here: the tables are a newer release's, and have changed since"
         raise SchemaMismatch(
             f"TierQ's tables are at version {version}, this release works with {', '.join(sorted(COMPATIBLE))}: "
-            "run `tierq migrate`, or upgrade TierQ where the tables are newer"
+            + (newer if version > HEAD else "run `tierq migrate`")
         )
+    store.schema_version = version
+    return version
+
+
+def has(store: Store, version: str) -> bool:
+    """Whether the tables are at this version or a newer one: what a migration brings is not there before it has run."""
+    return (store.schema_version or check(store)) >= version
 
 
 def migrate(store: Store) -> tuple[str | None, str]:
-    """Brings the tables to this release's version; the versions before and after.
+    """Brings the tables to this release's version; the versions before and after. Newer ones are left as they are.
 
     Raises:
         MissingExtra: alembic is not installed.
+        SchemaMismatch: the tables are a newer release's, which this one does not work with.
     """
     try:
         from alembic import command
@@ -65,9 +83,12 @@ def migrate(store: Store) -> tuple[str | None, str]:
         if not store.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": _LOCK_ID})
         before = current(connection)
+        if before is not None and before > HEAD:
+            return before, check(store)
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+    store.schema_version = HEAD
     return before, HEAD
 
 

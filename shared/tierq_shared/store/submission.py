@@ -36,6 +36,8 @@ class NewTask:
     tags: str | None
     deadline: datetime | None
     constraints: str | None
+    shadow_of: str | None = None
+    max_cost_nusd: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,10 @@ class NewBatch:
     tags: str | None
     deadline: datetime | None
     streaming: bool
+    quote: str | None = None
+    """JSON of the `Quote` that it was made for."""
+    max_cost_nusd: int | None = None
+    on_cap: str | None = None
 
 
 @dataclass(slots=True)
@@ -100,6 +106,9 @@ def insert_batch(connection: Connection, batch: NewBatch, *, total: int | None) 
         "streaming": batch.streaming,
         "total": total,
         "deadline": batch.deadline,
+        "quote": batch.quote,
+        "max_cost_nusd": batch.max_cost_nusd,
+        "on_cap": batch.on_cap,
         "created_at": at,
         "producer_seen_at": at,
         "finished_at": at if total == 0 else None,
@@ -319,8 +328,10 @@ def _task_row(batch_id: str, placed: Placed, task: NewTask, chunk_id: str, at: d
         "created_at": at,
         "payload_hash": task.payload_hash,
         "constraints": task.constraints,
+        "max_cost_nusd": task.max_cost_nusd,
         "chunk_id": chunk_id,
         "attempts": 0,
+        "shadow_of": task.shadow_of,
     }
 
 

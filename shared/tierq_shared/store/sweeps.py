@@ -10,8 +10,10 @@ from typing import Any
 from sqlalchemy import Connection, delete, exists, insert, or_, select, update
 
 from tierq_shared.queues import Chunk
+from tierq_shared.store.budgets import Purse, scopes_in
 from tierq_shared.store.clock import instant, now
-from tierq_shared.store.outcomes import insert_chunks, recompute_costs
+from tierq_shared.store.ledger import recompute_costs
+from tierq_shared.store.outcomes import insert_chunks
 from tierq_shared.store.submission import with_task_ids
 from tierq_shared.store.tables import attempts, batches, chunks, is_word, markers, payloads, tasks, workers
 from tierq_shared.store.tallies import add_to_tallies, finish_batches
@@ -139,7 +141,9 @@ def settle_worker(connection: Connection, worker_id: str, sweeper_id: str, max_a
         .limit(SLICE)
         .with_for_update()
     )
-    _close_attempts(connection, worker_id, [row.id for row in connection.execute(of_worker)])
+    found = [row.id for row in connection.execute(of_worker)]
+    is_done = len(found) < SLICE
+    _close_attempts(connection, worker_id, None if is_done else found)
     # Read once more: what was under way is charged now, and the tallies must say so.
     running = connection.execute(of_worker).all()
     exhausted = [row for row in running if row.calls >= max_attempts]
@@ -148,11 +152,10 @@ def settle_worker(connection: Connection, worker_id: str, sweeper_id: str, max_a
     finish_batches(connection, {batch_id for batch_id, _ in ended})
     cut = insert_chunks(connection, ((row.batch_id, row.tier, row.priority, row.id) for row in again))
     _requeue(connection, cut)
-    if len(running) == SLICE:
+    if not is_done:
         return Settled(is_done=False, chunks=cut, ended=ended)
     orphaned = update(chunks).where(chunks.c.worker_id == worker_id)
     connection.execute(orphaned.values(received_at=None, published_at=None, worker_id=None, not_before=now()))
-    _close_attempts(connection, worker_id, None)
     connection.execute(delete(workers).where(workers.c.id == worker_id))
     return Settled(is_done=True, chunks=cut, ended=ended)
 
@@ -229,9 +232,20 @@ def _close_attempts(connection: Connection, worker_id: str, task_ids: Sequence[s
         .values(
             outcome="unknown", cost_nusd=attempts.c.reserved_nusd, error="the worker died while the call was under way"
         )
-        .returning(attempts.c.task_id)
-    )
-    recompute_costs(connection, sorted(set(closed.scalars())))
+        .returning(attempts.c.task_id, attempts.c.budgets, attempts.c.reserved_nusd)
+    ).all()
+    recompute_costs(connection, sorted({row.task_id for row in closed}))
+    _settle(connection, [row for row in closed if row.budgets is not None])
+
+
+def _settle(connection: Connection, closed: Sequence[Any]) -> None:
+    """What was reserved for calls of unknown outcome is spent, as far as anybody can know."""
+    purse = Purse()
+    purse.want({scope for row in closed for scope in scopes_in(row.budgets)})
+    purse.open(connection)
+    for row in closed:
+        purse.settle(scopes_in(row.budgets), reserved=-row.reserved_nusd, spent=row.reserved_nusd)
+    purse.write(connection)
 
 
 def _requeue(connection: Connection, cut: Sequence[Chunk]) -> None:

@@ -58,6 +58,7 @@ class BatchRow(TierQTable, table=True):
         _partial_index(
             "tierq_batch_cancelled", "cancelled_at", where="cancelled_at IS NOT NULL AND finished_at IS NULL"
         ),
+        _partial_index("tierq_batch_quoted", "created_at", where="quote IS NOT NULL"),
     )
 
     id: str = _id(primary_key=True)
@@ -73,6 +74,11 @@ class BatchRow(TierQTable, table=True):
     total: int | None = None
     """Number of tasks; NULL until it is sealed."""
     max_cost_nusd: int | None = _money()
+    """The hard cap on all its attempts together; NULL where there is none."""
+    quote: str | None = _text()
+    """JSON: what it was quoted at before it was submitted; NULL where it was not."""
+    on_cap: str | None = None
+    """What its tasks do when that is reached: `wait`, `downgrade` or `fail`, which NULL means too. Not public."""
     deadline: datetime | None = _time()
     created_at: datetime = _time(nullable=False)
     producer_seen_at: datetime | None = _time()
@@ -103,6 +109,7 @@ class TaskRow(TierQTable, table=True):
         _partial_index("tierq_task_chunk", "chunk_id", where="chunk_id IS NOT NULL"),
         _partial_index("tierq_task_worker", "worker_id", where="state = 'running'"),
         _partial_index("tierq_task_deadline", "deadline", where="deadline IS NOT NULL AND state = 'queued'"),
+        _partial_index("tierq_task_shadow", "finished_at", where="shadow_of IS NOT NULL AND state = 'succeeded'"),
         _partial_index("tierq_task_failed", "batch_id", "error_code", "id", where="state = 'failed'"),
         # All that the backlog is counted by, so that the table itself is not read for it.
         _partial_index(
@@ -131,17 +138,26 @@ class TaskRow(TierQTable, table=True):
     cost_nusd: int | None = _money()
     created_at: datetime = _time(nullable=False)
     finished_at: datetime | None = _time()
+    max_cost_nusd: int | None = _money()
+    """The hard cap on its attempts together; NULL where there is none."""
+    confidence: float | None = None
+    """How sure its answer is, from 0 to 1; NULL where nobody measured it."""
+    cached_from: str | None = _id(nullable=True)
+    """The task whose stored answer this one was given for nothing."""
+    shadow_of: str | None = _id(nullable=True)
+    """The task that this one repeats on a higher tier, to see whether the answers agree."""
     # Below: not public.
     payload_hash: str
     """SHA-256 over spec and input, to tell a repeated submission from a changed one."""
     constraints: str | None = _text()
-    """JSON: pin, max_tier, require. NULL for most tasks."""
+    """JSON: pin, min_tier, max_tier, require, stakes, cache. NULL for most tasks."""
     chunk_id: str | None = _id(nullable=True)
     """The chunk that carries it while it waits; NULL once claimed."""
     worker_id: str | None = _id(nullable=True)
     attempts: int = 0
     uncounted_attempts: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
-    """Those of ``attempts`` that do not count against the budget: throttled ones, and all before it was sent again."""
+    """Those of ``attempts`` that do not count against the budget: throttled ones, those that a cascade asked how sure
+    an answer is and the answers it found unsure, and all before it was sent again."""
 
 
 class PayloadRow(TierQTable, table=True):
@@ -175,7 +191,8 @@ class AttemptRow(TierQTable, table=True):
     provider: str
     model: str
     lane: str = "call"
-    """What the call was for: `call`, or `reask` for the one corrective re-ask."""
+    """What the call was for: `call`, `reask` for the one corrective re-ask, or of a cascade `sample`, a further answer
+    to compare, and `verify`, a verifier's verdict."""
     outcome: str
     http_status: int | None = None
     request_id: str | None = None
@@ -191,6 +208,8 @@ class AttemptRow(TierQTable, table=True):
     # Below: not public.
     reserved_nusd: int | None = _money()
     """The worst case, computed before the call; an attempt of unknown outcome stays charged at it."""
+    budgets: str | None = _text()
+    """JSON: the scopes of the budgets that it was reserved in. NULL where no cap holds for it."""
     worker_id: str = _id()
     error: str | None = _text()
     """The provider's own message, shortened."""
@@ -268,6 +287,119 @@ class WorkerRow(TierQTable, table=True):
     """While its whole deployment chain rests."""
 
 
+class PolicyRow(TierQTable, table=True):
+    """One version of the policy: rules, chain orders, and the evidence for them. Rows are added, never changed."""
+
+    __tablename__ = "tierq_policy"
+
+    version: str = Field(primary_key=True)
+    document: str = _text(nullable=False)
+    """JSON of a `PolicyDocument`."""
+    created_at: datetime = _time(nullable=False)
+
+
+class PolicyActivationRow(TierQTable, table=True):
+    """A version of the policy was made the active one; the latest row says which one is."""
+
+    __tablename__ = "tierq_policy_activation"
+
+    id: str = _id(primary_key=True)
+    version: str
+    reason: str
+    """`applied by …`, `rolled back by …`, or the drift that moved a row up."""
+    activated_at: datetime = _time(nullable=False)
+
+
+class EvaluationRow(TierQTable, table=True):
+    """One run of labelled samples through deployments, so that it can be picked up again and derived from."""
+
+    __tablename__ = "tierq_evaluation"
+
+    id: str = _id(primary_key=True)
+    label: str | None = None
+    samples_hash: str
+    """SHA-256 over the samples, to tell a repeated run from another one."""
+    document: str = _text(nullable=False)
+    """JSON: deployments, batches, cap, scorer."""
+    created_at: datetime = _time(nullable=False)
+    finished_at: datetime | None = _time()
+
+
+class EvidenceRow(TierQTable, table=True):
+    """How good one answer of one deployment was: of an evaluation's sample, or of a shadowed live task."""
+
+    __tablename__ = "tierq_evidence"
+    __table_args__ = (
+        Index("tierq_evidence_evaluation", "evaluation_id"),
+        Index("tierq_evidence_kind", "type", "name", "created_at"),
+        Index("tierq_evidence_tier", "tier", "created_at"),
+        Index("tierq_evidence_task", "task_id", unique=True),
+    )
+
+    id: str = _id(primary_key=True)
+    source: str
+    """`evaluation` or `shadow`."""
+    evaluation_id: str | None = _id(nullable=True)
+    task_id: str = _id()
+    """The task whose answer was judged; one row a task."""
+    sample: str
+    """What the answers of several deployments are paired by: the sample's key, or the shadowed task's id."""
+    type: str
+    name: str
+    input_tokens: int
+    tier: str
+    deployment: str
+    model: str
+    score: float
+    """From 0 (wrong) to 1 (right); for Extract the share of fields that are right."""
+    details: str | None = _text()
+    """JSON: what the score is made of, such as the label expected and the one given."""
+    confidence: float | None = None
+    failed: bool = False
+    cost_nusd: int | None = _money()
+    latency_ms: int | None = None
+    created_at: datetime = _time(nullable=False)
+
+
+class BudgetRow(TierQTable, table=True):
+    """What was spent and what is reserved under one cap, such as `batch:ID` or `day:2026-11-24:team=search`."""
+
+    __tablename__ = "tierq_budget"
+
+    scope: str = Field(primary_key=True)
+    limit_nusd: int = Field(sa_type=BigInteger)
+    spent_nusd: int = Field(default=0, sa_type=BigInteger)
+    """By attempts that have ended; those of unknown outcome or unknown cost at their worst case."""
+    reserved_nusd: int = Field(default=0, sa_type=BigInteger)
+    """By attempts under way, at their worst case."""
+    reached_at: datetime | None = _time()
+    """When a call was first held back that no settlement could make room for; NULL again once the limit is changed."""
+
+
+class CacheRow(TierQTable, table=True):
+    """An answer that identical tasks may be given for nothing, or the task that is about to make one."""
+
+    __tablename__ = "tierq_cache"
+    __table_args__ = (Index("tierq_cache_expiry", "expires_at"), Index("tierq_cache_task", "task_id"))
+
+    key: str = Field(primary_key=True)
+    """SHA-256 over spec (with its prompt version), input and tier."""
+    task_id: str = _id()
+    is_ready: bool = False
+    """False while the task is under way: identical tasks wait for it and share its call."""
+    created_at: datetime = _time(nullable=False)
+    expires_at: datetime | None = _time()
+
+
+class CompatibilityRow(TierQTable, table=True):
+    """One row: which releases go on working on these tables, so that a migration need not wait for the last of them."""
+
+    __tablename__ = "tierq_compatibility"
+
+    works_from: str = Field(primary_key=True)
+    """The oldest version whose release works here. A migration that takes away what was there raises it."""
+
+
 class LeaseRow(TierQTable, table=True):
     """A named lease, such as the sweeper's: one holder at a time."""
 
@@ -306,6 +438,13 @@ tallies = _table(TallyRow)
 workers = _table(WorkerRow)
 leases = _table(LeaseRow)
 markers = _table(MarkerRow)
+policies = _table(PolicyRow)
+policy_activations = _table(PolicyActivationRow)
+evaluations = _table(EvaluationRow)
+evidence = _table(EvidenceRow)
+budgets = _table(BudgetRow)
+cache = _table(CacheRow)
+compatibility = _table(CompatibilityRow)
 """The same tables for Core statements: hot paths pay 7 to 27 µs a row with them, and about 100 with ORM objects."""
 
 

@@ -15,7 +15,7 @@ from tierq_shared.errors import InvalidInput
 
 
 def checked(path: Path, **options: Any) -> Checked:
-    return check(job_of(path, **options), SETTINGS)
+    return check(job_of(path, **options), SETTINGS, SETTINGS.make_policy())
 
 
 def refusal(path: Path, **options: Any) -> str:
@@ -65,7 +65,7 @@ def test_of_many_bad_rows_the_first_are_listed_and_the_rest_counted(tmp_path: Pa
 def test_bad_rows_are_set_aside_and_the_others_make_tasks(tmp_path: Path) -> None:
     path = csv_file(tmp_path, *BAD_ROWS)
     job = job_of(path, key="id", skip_bad=True)
-    found = check(job, SETTINGS)
+    found = check(job, SETTINGS, SETTINGS.make_policy())
     assert (found.good, found.bad) == (3, 4)
     assert [task.key for task in job.tasks(found.bad_lines)] == ["1", "2", "7"]
     assert [(one["line"], one["field"]) for one in set_aside(path)] == [(5, "body"), (6, None), (7, "key"), (8, "key")]
@@ -104,7 +104,7 @@ def test_an_input_without_a_good_row_is_refused_also_with_skip_bad(tmp_path: Pat
 
 def test_only_the_first_rows_are_looked_at_where_so_many_are_wanted(tmp_path: Path) -> None:
     job = job_of(csv_file(tmp_path, "1,one", "2,two", "3,"), limit=2)
-    assert check(job, SETTINGS).good == 2
+    assert check(job, SETTINGS, SETTINGS.make_policy()).good == 2
     assert len(list(job.tasks([]))) == 2
 
 
@@ -147,5 +147,5 @@ def test_an_option_that_no_task_could_meet_is_refused_once(
 ) -> None:
     job = job_of(csv_file(tmp_path, "1,one"), **options)
     with pytest.raises(InvalidInput) as caught:
-        check_options(job, SETTINGS)
+        check_options(job, SETTINGS, SETTINGS.make_policy())
     assert str(caught.value).startswith(reason)

@@ -12,7 +12,7 @@ import pytest
 
 from support import compose
 from tierq_shared import configuration
-from tierq_workers.prices import PriceList
+from tierq_shared.prices import PriceList
 
 TOP = compose.FILE.parent
 SECRETS = {"TIERQ_POSTGRES_PASSWORD": "pg-secret", "TIERQ_FLOWER_PASSWORD": "flower-secret"}

@@ -66,6 +66,11 @@ def test_without_a_type_each_line_is_a_task(tmp_path: Path) -> None:
         ({"text": None}, "there is no column 'text'; the columns are id, body: name the right one with --text"),
         ({"tag": ("team",)}, "--tag team: write it as name=value"),
         ({"deadline": "soon"}, "--deadline: 'soon' is neither a span"),
+        (
+            {"cache": "b.csv"},
+            "--cache: 'b.csv' is not a span such as 30m, 2h or 7d; for an answer of any age write --cache after FILE",
+        ),
+        ({"cache": "0s"}, "--cache: must be a span above zero"),
         ({"tier": "small", "max_tier": "large"}, "--tier: pins the tier"),
         ({"name": "no spaces please"}, "--name: must be 1 to 100 letters"),
     ],
@@ -88,7 +93,15 @@ class TestKey:
         assert job_of(tickets, key="id").key == job_of(tickets, key="id").key
 
     @pytest.mark.parametrize(
-        "options", [{"labels": "billing,bugs"}, {"key": "id"}, {"limit": 1}, {"tier": "large"}, {"name": "other"}]
+        "options",
+        [
+            {"labels": "billing,bugs"},
+            {"key": "id"},
+            {"limit": 1},
+            {"tier": "large"},
+            {"name": "other"},
+            {"cache": "7d"},
+        ],
     )
     def test_other_options_make_another_job(self, tickets: Path, options: dict[str, Any]) -> None:
         assert job_of(tickets).key != job_of(tickets, **options).key

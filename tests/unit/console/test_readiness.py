@@ -41,3 +41,14 @@ def test_servers_of_ones_own_need_no_key(deployment: dict[str, Any]) -> None:
 
 def test_where_workers_run_elsewhere_so_do_the_keys() -> None:
     check_keys(SETTINGS.model_copy(update={"database_url": "postgresql://db/app"}), {})
+
+
+def test_a_verifier_in_no_chain_needs_its_key_too() -> None:
+    mini = {"provider": "openai", "model": "m", "base_url": "http://127.0.0.1:9/v1"}
+    values = {
+        "tiers": {"small": {"chain": ["mini"]}, "large": {"chain": ["mini"]}},
+        "deployments": {"mini": mini, "opus": {"provider": "anthropic", "model": "o"}},
+        "cascade": [{"type": "classify", "signal": "verifier", "verifier": "opus"}],
+    }
+    with pytest.raises(ConfigurationError, match="ANTHROPIC_API_KEY is not set, and deployment opus needs it"):
+        check_keys(Settings.model_validate(values), {})

@@ -82,6 +82,10 @@ class TestLines:
         task = of_line(**values)
         assert (task.type, content(task), task.key) == (values["type"], stored, "line 1")
 
+    @pytest.mark.parametrize(("given", "age"), [("7d", timedelta(days=7)), (60, timedelta(minutes=1)), (True, True)])
+    def test_a_line_says_how_old_a_stored_answer_may_be(self, given: object, age: object) -> None:
+        assert of_line(type="generate", prompt="p", cache=given).options.get("cache") == age
+
     def test_a_line_says_more_than_the_command_line(self) -> None:
         task = of_line(type="generate", prompt="p", key=7, stakes="low", min_tier="medium", deadline="2h", tags=None)
         # The pin of the command line gives way: a line that names a tier means what it says.
@@ -99,7 +103,9 @@ class TestLines:
             ({"type": "generate", "prompt": "x", "prompd": "y"}, "prompd", r"did you mean 'prompt'\?"),
             ({"type": "generate", "prompt": "x", "priority": 17}, "priority", "from 0"),
             ({"type": "generate", "prompt": "x", "deadline": "soon"}, "deadline", "neither a span"),
-            ({"type": "generate", "prompt": "x", "max_cost": 1}, "max_cost", "no such field"),
+            ({"type": "generate", "prompt": "x", "cache": "old"}, "cache", "'old' is not a span"),
+            ({"type": "generate", "prompt": "x", "cache": []}, "cache", "must be True, False"),
+            ({"type": "generate", "prompt": "x", "max_cost": "a lot"}, "max_cost", "no amount in USD"),
         ],
     )
     def test_what_is_wrong_is_told_by_the_field(self, values: dict[str, Any], field: str, reason: str) -> None:

@@ -17,7 +17,7 @@ from tierq_console.commands.init import command
 from tierq_console.starter import Candidate
 from tierq_shared import configuration
 from tierq_shared.errors import ConfigurationError
-from tierq_workers.prices import PriceList
+from tierq_shared.prices import PriceList
 
 PROVIDERS = ("openai", "anthropic", "gemini")
 KEYS = [configuration.KEY_VARIABLES[provider] for provider in PROVIDERS]

@@ -10,6 +10,7 @@ import pytest
 
 from tierq_console.commands import group
 from tierq_shared import configuration
+from tierq_shared.policy_files import read_policy_file
 from unit.docs.pages import PAGES, ROOT, Block, anchors, blocks, commands, without_fences
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -40,9 +41,12 @@ def test_every_page_is_linked_from_the_readme() -> None:
 
 
 @pytest.mark.parametrize("block", blocks("toml"), ids=ids(blocks("toml")))
-def test_every_configuration_loads(block: Block, tmp_path: Path) -> None:
+def test_every_configuration_and_policy_loads(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "tierq.toml"
     file.write_text(block.text)
+    if "created_at" in block.text:
+        assert read_policy_file(file).policy
+        return
     settings = configuration.load(file, env={})
     settings.make_policy()
 

@@ -18,12 +18,24 @@ from pydantic.fields import FieldInfo
 import tierq
 from tierq_console.commands import COMMANDS
 from tierq_shared import configuration, errors
+from tierq_shared.cascade import CascadeRule
 from tierq_shared.deployments import Deployment, PriceOverlay
 from tierq_shared.environment import FILE_SUFFIX
 from tierq_shared.options import SpecOptions, TaskOptions
 from tierq_shared.outcomes import AttemptOutcome, ErrorClass, Outcome, TaskState
 from tierq_shared.policy import DEFAULT_RULES, PolicyRule
-from tierq_shared.settings import REQUIRABLE, FlowerSettings, Settings, Tier, WorkerSettings, _seconds
+from tierq_shared.quoting.figures import Quote, Range, TierQuote
+from tierq_shared.settings import (
+    REQUIRABLE,
+    CapRule,
+    FlowerSettings,
+    ReportSettings,
+    Settings,
+    ShadowSettings,
+    Tier,
+    WorkerSettings,
+    _seconds,
+)
 from tierq_shared.store import tables
 from tierq_shared.store.dead_letters import Attempt, FailedTask, FailureGroup, Failures, Retried
 from tierq_shared.store.reading import FAILED_CODES, RETRYABLE_CODES, Progress
@@ -49,8 +61,12 @@ MODELS = [
     ("`[deployments.NAME]`", Deployment, {"name"}),
     ("`price`", PriceOverlay, set()),
     ("`[[policy]]`", PolicyRule, set()),
+    ("`[[cascade]]`", CascadeRule, set()),
+    ("`[shadow]`", ShadowSettings, set()),
+    ("`[[caps]]`", CapRule, set()),
     ("`[worker]`", WorkerSettings, set()),
     ("`[flower]`", FlowerSettings, set()),
+    ("`[report]`", ReportSettings, set()),
 ]
 
 
@@ -85,6 +101,8 @@ def _type_in_words(name: str, field: FieldInfo) -> str:
         return "list of texts" if get_args(annotation)[0] is str else "list of tables"
     if get_origin(annotation) is dict:
         value = get_args(annotation)[1]
+        if get_origin(value) is typing.Annotated:
+            return "table of numbers"
         return "table of texts" if value is str else "table" if value is Any else "tables"
     assert issubclass(annotation, BaseModel), name
     return "table"
@@ -156,7 +174,7 @@ def test_the_tree_of_exceptions_is_the_codes() -> None:
     assert block.text.rstrip() == "\n".join(_tree(errors.TierQError))
     documented = first_names(ERRORS, "Exceptions")
     assert sorted(documented) == sorted(one.__name__ for one in _subclasses(errors.TierQError))
-    elsewhere = {"InvalidInput", "MissingExtra", "SchemaMismatch"}
+    elsewhere = {"InvalidInput", "PolicyRefused", "SchemaMismatch"}
     assert set(documented) - elsewhere == {name for name in documented if hasattr(tierq, name)}
 
 
@@ -179,7 +197,7 @@ def _subclasses(cls: type) -> list[type]:
 
 SOURCES = [path for room in ("shared", "producer", "workers") for path in (ROOT / room).rglob("*.py")]
 _CODE = re.compile(
-    r"(?:\b(?:Fail|Escalate|TaskError)\(\s*|error_code=)\"(\w+)\""
+    r"(?:\b(?:Fail|Escalate|Refusal|TaskError)\(\s*|error_code=)\"(\w+)\""
     r"|\"(?:expired|cancelled|failed)\", \"(\w+)\", (?:\"the |_EXHAUSTED)"
 )
 
@@ -232,6 +250,13 @@ def test_every_method_stands_on_its_page(heading: str, cls: type, elsewhere: set
         assert set(told) <= set(names(text))
 
 
+def test_every_field_of_a_quote_stands_on_its_page() -> None:
+    text = section(CLIENT, "`Quote`")
+    documented = [names(row[0])[0] for row in rows(text)]
+    assert documented == [*list(Quote.__dataclass_fields__)[:3], "cost_usd", *list(Quote.__dataclass_fields__)[3:]]
+    assert set(TierQuote.__slots__) | set(Range.__slots__) <= set(names(text))
+
+
 def _commands(name: str, command: click.Command) -> dict[str, click.Command]:
     if isinstance(command, click.Group):
         below = {f"{name} {one}": child for one, child in command.commands.items()}
@@ -251,7 +276,7 @@ def test_every_option_of_a_command_stands_on_its_page(name: str) -> None:
     documented = {word for one in first_names(CLI, f"tierq {name}") for word in one.split() if word.startswith("--")}
     options = [one for one in ALL_COMMANDS[name].params if isinstance(one, click.Option) and not one.hidden]
     known = {word for option in options for word in (*option.opts, *option.secondary_opts)}
-    if name == "submit":
+    if name in ("submit", "quote", "evaluate"):
         known -= {word for word in known if word in CLI.read_text()} - documented
     assert documented == known
 

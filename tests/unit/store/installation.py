@@ -11,17 +11,19 @@ from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
 
+from tierq_shared.caps import Cap
 from tierq_shared.ids import new_id
 from tierq_shared.money import Usage
 from tierq_shared.policy import Decision, Signals
 from tierq_shared.specs import SpecBody
 from tierq_shared.store import claims, leases, outcomes, reading, submission, sweeps
-from tierq_shared.store.claims import ClaimedTask, Claims, NewAttempt
+from tierq_shared.store.claims import ClaimedTask, Claims
 from tierq_shared.store.clock import now
 from tierq_shared.store.connection import Store
-from tierq_shared.store.outcomes import AttemptResult, Committed, Ended, Requeued, Step
+from tierq_shared.store.ledger import AttemptResult, NewAttempt
+from tierq_shared.store.outcomes import Committed, Ended, Requeued, Step
 from tierq_shared.store.submission import NewBatch, NewTask, Slice
-from tierq_shared.store.tables import attempts, batches, chunks, metadata, tallies, tasks, workers
+from tierq_shared.store.tables import attempts, batches, budgets, chunks, metadata, tallies, tasks, workers
 from tierq_shared.store.tallies import finish_batches
 
 SPEC = SpecBody(type="classify", name="triage", labels={"bug": None, "billing": None})
@@ -56,8 +58,9 @@ def learn_nothing(_connection: Any, _spec_ids: set[str]) -> None:
     """A claimer that has no use for specs."""
 
 
-def new_batch(key: str | None = None, *, streaming: bool = False) -> NewBatch:
-    return NewBatch(id=new_id(), key=key, label=None, tags=None, deadline=None, streaming=streaming)
+def new_batch(key: str | None = None, *, streaming: bool = False, **fields: Any) -> NewBatch:
+    values: dict[str, Any] = {"label": None, "tags": None, "deadline": None} | fields
+    return NewBatch(id=new_id(), key=key, streaming=streaming, **values)
 
 
 def new_attempt(task: ClaimedTask, *, ordinal: int | None = None, reserved: int | None = RESERVED) -> NewAttempt:
@@ -74,6 +77,7 @@ def new_attempt(task: ClaimedTask, *, ordinal: int | None = None, reserved: int 
         lane="call",
         reserved_nusd=reserved,
         price_version="list 1",
+        caps=task.caps,
     )
 
 
@@ -88,7 +92,9 @@ def step(
     """What a worker records for a claim's attempt that cost this much."""
     task, attempt = taken
     total = None if task.cost_nusd is None or cost is None else task.cost_nusd + cost
-    result = AttemptResult(attempt.id, outcome, 5, 200, "req-1", usage or Usage(10, 0, 0, 3, 0), cost)
+    result = AttemptResult(
+        attempt.id, outcome, 5, 200, "req-1", usage or Usage(10, 0, 0, 3, 0), cost, is_capped=bool(attempt.caps)
+    )
     return Step(task.id, task.batch_id, task.position, task.tier, task.epoch, task.priority, total, result, next_)
 
 
@@ -102,9 +108,9 @@ class Installation:
 
     store: Store
 
-    def submit(self, new: Sequence[NewTask], *, key: str | None = None) -> str:
+    def submit(self, new: Sequence[NewTask], *, key: str | None = None, **fields: Any) -> str:
         """A sealed batch of these tasks; its id."""
-        batch = new_batch(key)
+        batch = new_batch(key, **fields)
 
         def work(connection: Any) -> None:
             submission.insert_batch(connection, batch, total=len(new))
@@ -141,10 +147,17 @@ class Installation:
         """A worker whose lease ran out."""
         self.set(workers, workers.c.id == worker_id, lease_until=now(-1))
 
-    def claim(self, worker_id: str, ids: Sequence[str], tier: str = "small", reserved: int | None = RESERVED) -> Claims:
+    def claim(
+        self,
+        worker_id: str,
+        ids: Sequence[str],
+        tier: str = "small",
+        reserved: int | None = RESERVED,
+        caps: Sequence[Cap] = (),
+    ) -> Claims:
         return self.store.write(
             lambda c: claims.claim(
-                c, worker_id, tier, ids, learn_nothing, lambda task: new_attempt(task, reserved=reserved)
+                c, worker_id, tier, ids, learn_nothing, lambda task: new_attempt(task, reserved=reserved), caps
             )
         )
 
@@ -171,6 +184,10 @@ class Installation:
 
     def ledger(self, task_id: str) -> list[Any]:
         return self.rows(attempts, attempts.c.task_id == task_id, order=attempts.c.ordinal)
+
+    def budgets(self) -> dict[str, tuple[int, int, int]]:
+        """Limit, spent and reserved of each budget."""
+        return {row.scope: (row.limit_nusd, row.spent_nusd, row.reserved_nusd) for row in self.rows(budgets)}
 
     def chunks(self, batch_id: str) -> list[Any]:
         return self.rows(chunks, chunks.c.batch_id == batch_id, order=chunks.c.id)
@@ -205,6 +222,13 @@ class Installation:
 
     def now(self) -> datetime:
         return self.read(submission.database_now)
+
+    def later(self) -> datetime:
+        """The store's time once it has moved on: what happens in one millisecond has no order."""
+        before = self.now()
+        while (at := self.now()) <= before:
+            pass
+        return at
 
     def tally_counts(self, batch_id: str) -> dict[str, int]:
         """What the tallies say of a batch, by state."""

@@ -8,11 +8,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import orjson
+
 from support.simulated_clock import SimulatedClock
 from tierq_shared.outcomes import TERMINAL
-from tierq_shared.store.claims import Claims, NewAttempt
-from tierq_shared.store.outcomes import AttemptResult, Ended, Requeued, Step
-from tierq_shared.store.tables import attempts, batches, chunks, tallies, tasks, workers
+from tierq_shared.store.budgets import charge
+from tierq_shared.store.claims import Claims
+from tierq_shared.store.ledger import AttemptResult, NewAttempt
+from tierq_shared.store.outcomes import Ended, Requeued, Step
+from tierq_shared.store.tables import attempts, batches, budgets, chunks, tallies, tasks, workers
 from unit.store.installation import Installation
 from unit.store.simulated_worker import LEASE_S
 
@@ -60,11 +64,13 @@ class Rows:
     chunks: dict[str, Any]
     workers: set[str]
     tallies: list[Any]
+    budgets: list[Any]
 
     @classmethod
     def of(cls, here: Installation) -> Rows:
         found = [{row.id: row for row in here.rows(table)} for table in (tasks, attempts, batches, chunks)]
-        return cls(*found, workers={row.id for row in here.rows(workers)}, tallies=here.rows(tallies))
+        known = {row.id for row in here.rows(workers)}
+        return cls(*found, workers=known, tallies=here.rows(tallies), budgets=here.rows(budgets))
 
 
 @dataclass
@@ -113,11 +119,13 @@ class Model:
             task = self.tasks[step.task_id]
             is_own = task.state == "running" and task.epoch == step.epoch
             stops = isinstance(step.next, NewAttempt) and self.batches[task.batch_id].cancelled
-            assert verdict == (is_own and not stops)
+            is_capped = isinstance(step.next, NewAttempt) and bool(step.next.caps)
+            is_held = is_capped and is_own and not stops and not verdict
+            assert is_held or verdict == (is_own and not stops)
             if step.result is not None:
                 self._answered(step.result)
             if is_own:
-                self._followed(task, step, worker_id, stops=stops)
+                self._followed(task, step, worker_id, stops=stops, is_held=is_held)
 
     def swept(self, rows: Rows) -> None:
         """What sweeps did by themselves must have had its reason."""
@@ -147,7 +155,7 @@ class Model:
         if attempt.outcome in ("started", "unknown"):
             attempt.outcome, attempt.cost = result.outcome, result.cost_nusd
 
-    def _followed(self, task: ModelTask, step: Step, worker_id: str, *, stops: bool) -> None:
+    def _followed(self, task: ModelTask, step: Step, worker_id: str, *, stops: bool, is_held: bool) -> None:
         match step.next:
             case Ended():
                 task.state, task.owner = step.next.state, None
@@ -155,6 +163,8 @@ class Model:
                 task.state, task.owner = "queued", None
             case NewAttempt() if stops:
                 task.state, task.owner = "cancelled", None
+            case NewAttempt() if is_held:
+                task.state, task.owner = "queued", None
             case NewAttempt():
                 self._started(step.next, worker_id)
 
@@ -176,6 +186,7 @@ class Model:
         for id_, row in rows.tasks.items():
             self._check_task(self.tasks[id_], row, rows)
         self._check_ledger(rows)
+        self._check_budgets(rows)
         for id_, batch in self.batches.items():
             self._check_batch(id_, batch, rows)
 
@@ -215,6 +226,16 @@ class Model:
         for id_, row in rows.tasks.items():
             if row.state != "running":  # while a call is under way the sum is not settled
                 assert row.cost_nusd == self.cost_of(id_)
+
+    def _check_budgets(self, rows: Rows) -> None:
+        """A budget is the sum of its attempts, and never more than its limit."""
+        for budget in rows.budgets:
+            under = [row for row in rows.attempts.values() if budget.scope in orjson.loads(row.budgets or "[]")]
+            open_ = [row.reserved_nusd for row in under if row.outcome == "started"]
+            ended = [row for row in under if row.outcome != "started"]
+            assert budget.reserved_nusd == sum(open_)
+            assert budget.spent_nusd == sum(charge(row.cost_nusd, row.reserved_nusd) for row in ended)
+            assert budget.spent_nusd + budget.reserved_nusd <= budget.limit_nusd
 
     def cost_of(self, task_id: str) -> int | None:
         return total(one.cost for one in self.attempts.values() if one.task_id == task_id)

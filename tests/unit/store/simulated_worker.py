@@ -10,9 +10,11 @@ from functools import partial
 from typing import Any, cast
 
 from support.simulated_broker import Marker, SimulatedBroker
+from tierq_shared.caps import Cap
 from tierq_shared.queues import BrokerDown, Chunk
 from tierq_shared.store import sweeps
-from tierq_shared.store.claims import Chooser, LeaseLost, NewAttempt
+from tierq_shared.store.claims import Chooser, LeaseLost
+from tierq_shared.store.ledger import NewAttempt
 from tierq_shared.store.outcomes import Ended, Requeued, Step
 from tierq_workers.admission import Draw, Entry
 from tierq_workers.recorder import Group, Recorder
@@ -27,7 +29,9 @@ NOTHING: Any = None
 class SimulatedWorker:
     """Receives, claims, commits and publishes as the engine does, one call at a time."""
 
-    def __init__(self, here: Installation, broker: SimulatedBroker, tier: str = "small") -> None:
+    def __init__(
+        self, here: Installation, broker: SimulatedBroker, tier: str = "small", caps: Sequence[Cap] = ()
+    ) -> None:
         self._here = here
         self._broker = broker
         self.tier = tier
@@ -47,6 +51,7 @@ class SimulatedWorker:
             choose=lambda task: self.choose(task),
             on_commit=NOTHING,
             on_lease_lost=NOTHING,
+            caps=caps,
         )
         self.begin()
 

@@ -16,6 +16,7 @@ ALLOWED = {
     "shared/tierq_shared/store/connection.py: f'PRAGMA {pragma}'": "pragmas that stand beside it",
     "shared/tierq_shared/store/connection.py: f'BEGIN {mode}'": "one of two words that stand beside it",
     "workers/tierq_workers/permits/deciders.py: DECIDE + _IN_PROCESS": "Lua, no SQL: two constants of the module",
+    "insight/tierq_insight/report/grouping.py: f'SET LOCAL {setting}'": "planner settings that stand beside it",
     "shared/tierq_shared/store/schema.py: f'SELECT version_num FROM {VERSION_TABLE}'": "a constant of the module",
 }
 

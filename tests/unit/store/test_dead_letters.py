@@ -13,7 +13,8 @@ from support.waiting import eventually
 from tierq_shared.errors import BatchNotFound, RetryRefused
 from tierq_shared.store import dead_letters, sweeps
 from tierq_shared.store.dead_letters import Failures, Retried
-from tierq_shared.store.outcomes import AttemptResult, Ended, Step
+from tierq_shared.store.ledger import AttemptResult
+from tierq_shared.store.outcomes import Ended, Step
 from tierq_shared.store.tables import batches, payloads, tallies, tasks
 from tierq_shared.store.tallies import finish_batches
 from unit.store.installation import SUCCEEDED, Installation, Taken, new_attempt, new_task, step

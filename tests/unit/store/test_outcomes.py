@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from tierq_shared.money import Usage
-from tierq_shared.store import claims, sweeps
+from tierq_shared.store import ledger, sweeps
 from tierq_shared.store.outcomes import Ended, Requeued
 from tierq_shared.store.tables import attempts, batches, chunks, decisions, payloads, tallies, tasks
 from unit.store.installation import FAILED, SUCCEEDED, Installation, Taken, new_attempt, new_task, step
@@ -215,7 +215,7 @@ def test_an_open_batch_does_not_end_although_all_it_has_so_far_has_ended(here: I
 
 def test_the_ledger_says_which_attempts_it_holds(here: Installation) -> None:
     _, _, (taken,) = one_running(here)
-    assert here.read(claims.committed_attempts, [taken[1].id, "other"]) == {taken[1].id}
+    assert here.read(ledger.committed_attempts, [taken[1].id, "other"]) == {taken[1].id}
 
 
 def test_the_chunk_of_many_requeued_tasks_is_cut_at_a_hundred(here: Installation) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select, text
 from chaos.explaining import explained
 from chaos.filling import fill
 from chaos.plans import STORES, filled_store, look
-from tierq_shared.store import backlog, sweeps
+from tierq_shared.store import backlog, shadows, sweeps
 from tierq_shared.store.tables import tasks
 
 ROWS = 50_000
@@ -62,6 +62,7 @@ ASKED_ALWAYS: list[Callable[[Connection], object]] = [
     lambda connection: sweeps.expire_tasks(connection, NOBODY),
     lambda connection: sweeps.cancel_tasks(connection, NOBODY, NOBODY, -1),
     lambda connection: sweeps.settle_worker(connection, NOBODY, NOBODY, 10),
+    shadows.judge_shadows,
     lambda connection: backlog.backlog(connection),
     lambda connection: backlog.ready_tasks(connection, "small"),
 ]

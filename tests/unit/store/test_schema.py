@@ -9,14 +9,14 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, select, text
+from sqlalchemy import Connection, inspect, select, text, update
 
 from support.schemas import at_version
 from support.servers import fresh_postgres
 from tierq_shared.errors import SchemaMismatch, SchemaMissing
 from tierq_shared.store import schema
 from tierq_shared.store.connection import Store
-from tierq_shared.store.tables import metadata, tasks
+from tierq_shared.store.tables import compatibility, metadata, tasks
 from unit.store.installation import Installation
 
 PUBLIC = {
@@ -95,7 +95,18 @@ def test_an_empty_database_is_refused_and_migrating_twice_changes_nothing(empty_
     assert schema.migrate(empty_store) == (None, schema.HEAD)
     assert schema.migrate(empty_store) == (schema.HEAD, schema.HEAD)
     schema.check(empty_store)
+
+
+def test_a_newer_releases_tables_are_worked_on_while_they_only_grew(empty_store: Store) -> None:
+    schema.migrate(empty_store)
     with empty_store.engine.begin() as connection:
-        connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'"))
-    with pytest.raises(SchemaMismatch, match="9999"):
-        schema.check(empty_store)
+        connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9998'"))
+    assert not schema.has(empty_store, "9998")
+    assert schema.check(empty_store) == "9998"
+    assert schema.has(empty_store, "9998")
+    assert schema.migrate(empty_store) == ("9998", "9998")
+    with empty_store.engine.begin() as connection:
+        connection.execute(update(compatibility).values(works_from="9998"))
+    for refused in (schema.check, schema.migrate):
+        with pytest.raises(SchemaMismatch, match=r"at version 9998.*upgrade TierQ"):
+            refused(empty_store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -297,3 +298,55 @@ def test_back_off_grows_to_its_cap_with_full_jitter() -> None:
         bound = min(BACKOFF_CAP_S, 2.0**attempts)
         assert 0.1 <= min(spans) < max(spans) <= bound
         assert min(spans) < bound / 4
+
+
+# The order that a policy's rule names.
+
+
+def ordered(*names: str, **options: Any) -> Trail:
+    return replace(trail(**options), order=names)
+
+
+@pytest.mark.parametrize(
+    ("order", "tried"),
+    [
+        ((), ["mini", "haiku", "flash"]),
+        (("flash", "mini", "haiku"), ["flash", "mini", "haiku"]),
+        (("haiku",), ["haiku", "mini", "flash"]),
+        (("elsewhere", "flash"), ["flash", "mini", "haiku"]),
+    ],
+)
+def test_a_task_begins_and_fails_over_in_its_own_order(order: tuple[str, ...], tried: list[str]) -> None:
+    bench, one, seen = Bench(), ordered(*order), []
+    step: NextStep = bench.chain.first(one)
+    while isinstance(step, PermittedCall):
+        seen.append(step.deployment.name)
+        step = bench.chain.after(step.deployment, error(ErrorClass.OVERLOADED), one)
+    assert seen == tried, "a deployment that no configuration names is never called, and none is left out"
+
+
+def test_the_order_never_overrules_what_a_task_requires() -> None:
+    assert Bench().chain.first(ordered("haiku", "flash", region="us")) == Call(MINI)
+
+
+def test_the_first_larger_window_is_taken_in_the_tasks_own_order() -> None:
+    bench = Bench(windows={"mini": 100, "haiku": 150, "flash": 200})
+    assert bench.after(MINI, error(ErrorClass.TOO_LONG), ordered("mini", "flash", "haiku")) == Call(FLASH)
+    assert bench.after(MINI, error(ErrorClass.TOO_LONG), ordered("mini")) == Call(HAIKU)
+
+
+def test_a_throttled_first_deployment_is_waited_for_in_the_tasks_own_order() -> None:
+    bench = Bench()
+    bench.throttle(FLASH, 9.0)
+    assert bench.chain.first(ordered("flash", "mini")) == Wait(9.0)
+    assert bench.chain.first(ordered("flash", "mini", urgency="interactive")) == Call(MINI)
+
+
+def test_room_and_rest_look_at_every_order_that_tasks_may_have() -> None:
+    bench = Bench()
+    bench.throttle(MINI, 9.0)
+    assert (bench.chain.room().first, bench.chain.rest_s()) == (0.0, 9.0)
+    bench.chain.follow({(), ("haiku",)})
+    assert (bench.chain.room().first, bench.chain.rest_s()) == (inf, 0.0)
+    bench.chain.follow({()})
+    assert (bench.chain.room().first, bench.chain.rest_s()) == (0.0, 9.0)

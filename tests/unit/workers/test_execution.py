@@ -13,11 +13,13 @@ import pytest
 from tierq_shared.outcomes import ErrorClass
 from tierq_shared.settings import Settings
 from tierq_shared.specs import SpecBody
-from tierq_shared.store.claims import ClaimedTask, NewAttempt
+from tierq_shared.store.claims import ClaimedTask
+from tierq_shared.store.ledger import NewAttempt
 from tierq_shared.store.outcomes import Ended, Requeued, Step
 from tierq_workers.answers import Kind
-from tierq_workers.execution import PermittedAttempt, TaskRun, TierRuntime
+from tierq_workers.execution import TaskRun
 from tierq_workers.providers.base import ProviderError, Response
+from tierq_workers.runtime import PermittedAttempt, TierRuntime
 
 SETTINGS = Settings.model_validate(
     {

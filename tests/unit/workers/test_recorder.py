@@ -278,6 +278,29 @@ async def test_outcomes_whose_connection_broke_count_once(here: Installation, re
     assert [len(here.ledger(task.id)) for task, _ in taken] == [1, 1, 1, 2]
 
 
+@pytest.mark.parametrize("reached", [True, False])
+async def test_stored_answers_whose_connection_broke_count_once_and_are_announced(
+    here: Installation, reached: bool
+) -> None:
+    """No attempt tells whether such a claim came through: it is written again, and finds nothing the second time."""
+    worker, allowed = here.worker(), '{"cache":true}'
+    (source,) = here.ids(here.submit([new_task(constraints=allowed)]))
+    here.commit(worker, step(here.claim_one(worker, source), SUCCEEDED))
+    batch = here.submit([new_task(constraints=allowed) for _ in range(3)])
+    async with desk(here) as one:
+        entries = one.receive(batch)
+        Breaking(here.store, reached=reached)
+        await asyncio.wait_for(asyncio.gather(*(entry.done for entry in entries)), 10)
+        await until(lambda: one.commits)
+        told = [task.id for _, result in one.commits for task, _ in result.claims.answered]
+        assert sorted(told) == sorted(here.ids(batch))
+        assert (one.claimed, one.admission.in_use) == ([], 0)
+    assert here.count(tasks, tasks.c.cached_from == source, tasks.c.state == "succeeded") == 3
+    progress = here.progress(batch)
+    assert (progress.state, progress.done, progress.cost_nusd) == ("finished", 3, 0)
+    assert here.count(chunks, chunks.c.batch_id == batch) == 0
+
+
 async def test_a_swept_workers_answers_survive_a_broken_commit(here: Installation) -> None:
     """Its attempts were called unknown meanwhile: that says nothing about whether the commit came through."""
     async with desk(here) as one:

@@ -37,6 +37,16 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """One token of an answer, as UTF-8 (which may be part of a character), with its log-probability (natural, ≤ 0)."""
+
+    text: bytes = field(repr=False)
+    logprob: float
+    others: tuple[tuple[bytes, float], ...] = field(default=(), repr=False)
+    """What else could have stood in its place, likeliest first, each with its log-probability."""
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """What a model answered. ``truncated``: it was cut off at its output bound."""
 
@@ -44,6 +54,8 @@ class Completion:
     usage: Usage
     truncated: bool = False
     request_id: str | None = None
+    tokens: tuple[Token, ...] | None = field(default=None, repr=False)
+    """The text's tokens where log-probabilities were asked for and came whole; else None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +78,10 @@ class Adapter(ABC):
 
     @abstractmethod
     def request(self, prompt: Prompt, deployment: Deployment, *, key: str | None, attempt_id: str) -> Request:
-        """The HTTP request that puts this prompt to this deployment."""
+        """The HTTP request that puts this prompt to this deployment.
+
+        ``prompt.logprobs`` is asked for where the format has a word for it.
+        """
 
     def parse(self, response: Response) -> Completion | ProviderError:
         """What the answer means. Never raises: a body that makes no sense is a ProviderError."""

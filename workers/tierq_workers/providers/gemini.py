@@ -13,6 +13,7 @@ from tierq_shared.money import Usage
 from tierq_shared.prompts import Prompt
 from tierq_workers.providers.base import Adapter, Completion, ProviderError, Request, Response
 from tierq_workers.providers.classes import refused, success_body, unreadable
+from tierq_workers.providers.logprobs import read_gemini
 from tierq_workers.providers.messages import shown
 from tierq_workers.providers.schemas import for_gemini
 from tierq_workers.providers.wire import as_dict, as_list, as_text, bound, count, endpoint, first, headers, request_id
@@ -39,7 +40,7 @@ class GeminiAdapter(Adapter):
             **{name: value for name, value in deployment.params.items() if name in _TOP_LEVEL},
             "contents": [{"role": _ROLES[turn.role], "parts": [{"text": turn.text}]} for turn in prompt.turns],
             **({"systemInstruction": {"role": "user", "parts": [{"text": prompt.system}]}} if prompt.system else {}),
-            "generationConfig": {**_config(prompt, deployment), **_native(prompt, deployment)},
+            "generationConfig": {**_config(prompt, deployment), **_logprobs(prompt), **_native(prompt, deployment)},
         }
         sent = headers(deployment, _AUTH, key=key, attempt_id=attempt_id)
         return Request(endpoint(deployment, _path(deployment)), sent, orjson.dumps(body))
@@ -59,7 +60,8 @@ class GeminiAdapter(Adapter):
         if ended not in _WHOLE or (text is None and ended != "MAX_TOKENS"):
             why = f"the answer holds no whole text (finishReason {shown(ended or 'none')[:80]})"
             return unreadable(response, why, usage=usage, request_id=named)
-        return Completion(text or "", usage, truncated=ended == "MAX_TOKENS", request_id=named)
+        tokens = read_gemini(candidate.get("logprobsResult"))
+        return Completion(text or "", usage, truncated=ended == "MAX_TOKENS", request_id=named, tokens=tokens)
 
 
 def read_usage(usage: Mapping[str, Any]) -> Usage:
@@ -84,6 +86,12 @@ def _config(prompt: Prompt, deployment: Deployment) -> dict[str, Any]:
     own = {**deployment.params, **as_dict(deployment.params.get("generationConfig"))}
     kept = {n: v for n, v in own.items() if n not in _TOP_LEVEL | _NOT_OURS | {"generationConfig"}}
     return {**kept, **bound(kept, ("maxOutputTokens", "max_output_tokens"), prompt.max_output_tokens)}
+
+
+def _logprobs(prompt: Prompt) -> dict[str, Any]:
+    if prompt.logprobs is None:
+        return {}
+    return {"responseLogprobs": True, **({"logprobs": prompt.logprobs} if prompt.logprobs else {})}
 
 
 def _native(prompt: Prompt, deployment: Deployment) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from tierq_shared.money import Usage
 from tierq_shared.prompts import Prompt
 from tierq_workers.providers.base import Adapter, Completion, ProviderError, Request, Response
 from tierq_workers.providers.classes import failed_inside, refused, success_body, unreadable
+from tierq_workers.providers.logprobs import read_openai
 from tierq_workers.providers.schemas import for_openai
 from tierq_workers.providers.wire import (
     as_dict,
@@ -50,6 +51,7 @@ class OpenAIAdapter(Adapter):
             "model": deployment.model,
             "messages": messages(prompt),
             **bound(params, self.bounds, prompt.max_output_tokens),
+            **_logprobs(prompt),
             **response_format(prompt, deployment),
         }
         sent = headers(deployment, _AUTH, key=key, attempt_id=attempt_id)
@@ -72,13 +74,20 @@ class OpenAIAdapter(Adapter):
         text = _content(message)
         if text is None and ended != "length":
             return unreadable(response, "the answer holds no message with text", usage=usage, request_id=named)
-        return Completion(text or "", usage, truncated=ended == "length", request_id=named)
+        tokens = read_openai(as_dict(choice.get("logprobs")).get("content"))
+        return Completion(text or "", usage, truncated=ended == "length", request_id=named, tokens=tokens)
 
 
 def messages(prompt: Prompt) -> list[dict[str, str]]:
     """The constant part as the system message, then the turns."""
     opening = [{"role": "system", "content": prompt.system}] if prompt.system else []
     return opening + [{"role": turn.role, "content": turn.text} for turn in prompt.turns]
+
+
+def _logprobs(prompt: Prompt) -> dict[str, Any]:
+    if prompt.logprobs is None:
+        return {}
+    return {"logprobs": True, **({"top_logprobs": prompt.logprobs} if prompt.logprobs else {})}
 
 
 def response_format(prompt: Prompt, deployment: Deployment) -> dict[str, Any]:

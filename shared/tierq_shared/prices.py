@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from tierq_shared.deployments import Deployment
+from tierq_shared.errors import MissingExtra
 from tierq_shared.money import Rates, nano_rate
 
 _LIST_IDS = {"openai": "openai", "anthropic": "anthropic", "gemini": "google"}
@@ -95,11 +96,16 @@ def _prices(deployment: Deployment) -> Any:
 
 @lru_cache(maxsize=256)
 def _find(provider: str, model: str) -> Any:
-    from genai_prices import data_snapshot
-
     list_id = _LIST_IDS.get(provider)
     if list_id is None:
         return None
+    try:
+        from genai_prices import data_snapshot
+    except ModuleNotFoundError:
+        raise MissingExtra(
+            f"the price of {model} stands in a list that is not installed: pip install 'tierq[quote]', "
+            "or give its deployment a price in tierq.toml"
+        ) from None
     try:
         return data_snapshot.get_snapshot().find_provider_model(model, None, list_id, None)[1]
     except LookupError:

@@ -8,7 +8,7 @@ import pytest
 
 from tierq_shared.deployments import Deployment, PriceOverlay
 from tierq_shared.money import Usage
-from tierq_workers.prices import PriceList
+from tierq_shared.prices import PriceList
 
 
 def deployment(provider: Any = "openai", model: str = "gpt-4o-mini", **fields: Any) -> Deployment:
