@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from tierq_shared.addresses import fault_of_webhook_url, shown_url
 from tierq_shared.caps import Cap
 from tierq_shared.cascade import CascadeRule, check_rules
 from tierq_shared.checks import did_you_mean
@@ -115,6 +116,12 @@ class ShadowSettings(Table):
         return max([self.share, *self.shares.values()])
 
 
+def _checked_tag(value: str | None) -> str | None:
+    if value is not None and not all(part.strip() for part in (value.partition("=")[0], value.partition("=")[2])):
+        raise ValueError(f"{value!r} is no tag: write it as name=value")
+    return value
+
+
 class CapRule(Table):
     """A hard cap on what calls may cost together, in a day, a month (both UTC) or for ever."""
 
@@ -134,9 +141,7 @@ class CapRule(Table):
     @field_validator("tag")
     @classmethod
     def _check_tag(cls, value: str | None) -> str | None:
-        if value is not None and not all(part.strip() for part in (value.partition("=")[0], value.partition("=")[2])):
-            raise ValueError(f"{value!r} is no tag: write it as name=value")
-        return value
+        return _checked_tag(value)
 
     @property
     def cap(self) -> Cap:
@@ -148,6 +153,51 @@ class FlowerSettings(Table):
 
     port: int = Field(default=5555, ge=0, le=65535)
     max_tasks: int = Field(default=5000, ge=1)
+
+
+class MetricsSettings(Table):
+    """Where each worker process serves `/metrics` for Prometheus and `/healthz`."""
+
+    host: str = "127.0.0.1"
+    """The address to listen on; `0.0.0.0` in a container."""
+    port: int = Field(default=9464, ge=0, le=65535)
+    """Where it is taken, by another worker of the host, the next free one of a hundred. 0 switches both off.
+
+    The default is that of OpenTelemetry's Prometheus exporters.
+    """
+
+
+class RetentionSettings(Table):
+    """How long what is private, and how long the ledger, is kept once a task has ended. For ever where not set."""
+
+    input: Seconds | None = Field(default=None, ge=0)
+    output: Seconds | None = Field(default=None, ge=0)
+    """With the messages of errors, which may quote it."""
+    attempts: Seconds | None = Field(default=None, ge=0)
+    """The rows of the ledger; what a task cost stays with the task."""
+
+
+WebhookEvent = Literal["batch.finished", "budget.reached", "policy.drifted"]
+
+
+class Webhook(Table):
+    """An address that is told of events, by signed POSTs as Standard Webhooks has them."""
+
+    url: str = Field(repr=False)
+    events: list[WebhookEvent] = Field(default=["batch.finished", "budget.reached", "policy.drifted"], min_length=1)
+    secret_env: str = "TIERQ_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
+    """The environment variable with the secret to sign with, `whsec_` and base64; or `NAME_FILE` with its file."""
+    tag: str | None = None
+    """`name=value`: only batches with this tag."""
+    min_tasks: int = Field(default=2, ge=1)
+    """Only batches of so many tasks: not every single task that was submitted."""
+    allow_private: bool = False
+    """Whether it may be at an address that is not public, such as 10.0.0.7 or localhost."""
+
+    @field_validator("tag")
+    @classmethod
+    def _check_tag(cls, value: str | None) -> str | None:
+        return _checked_tag(value)
 
 
 class ReportSettings(Table):
@@ -174,6 +224,9 @@ class Settings(Table):
     worker: WorkerSettings = WorkerSettings()
     flower: FlowerSettings = FlowerSettings()
     report: ReportSettings = ReportSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    retention: RetentionSettings = RetentionSettings()
+    webhooks: list[Webhook] = Field(default_factory=list)
     path: Path | None = Field(default=None, exclude=True)
     """The file it came from, where there was one."""
 
@@ -202,6 +255,7 @@ class Settings(Table):
                     f"policy.{number}.tier: there is no tier {rule.tier!r}{did_you_mean(rule.tier, self.tiers)}"
                 )
         _check_caps(self.caps)
+        _check_webhooks(self.webhooks)
         for name, deployment in self.deployments.items():
             _check_deployment(name, deployment)
             if deployment.limit is not None and deployment.limit not in self.limits:
@@ -256,6 +310,21 @@ def _check_caps(caps: list[CapRule]) -> None:
             whose = f"tag {rule.tag}" if rule.tag else "everything"
             raise ValueError(f"caps.{number}.per: there is a cap for {whose} per {rule.per} already: keep one of them")
         seen.add((rule.per, rule.tag))
+
+
+def _check_webhooks(webhooks: list[Webhook]) -> None:
+    seen: list[str] = []
+    for number, webhook in enumerate(webhooks):
+        fault = fault_of_webhook_url(webhook.url, allow_private=webhook.allow_private)
+        if fault is not None:
+            raise ValueError(f"webhooks.{number}.url: {fault}")
+        shown = shown_url(webhook.url)
+        if shown in seen:
+            other = f"webhooks.{seen.index(shown)}"
+            raise ValueError(
+                f"webhooks.{number}.url: {shown} is told already by {other}: keep one of them, or give it another path"
+            )
+        seen.append(shown)
 
 
 def _named(name: str, table: Any) -> Any:

@@ -14,10 +14,10 @@ from tierq_shared.store.tables import compatibility
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration of this release."""
 
-COMPATIBLE = frozenset({"0005"})
+COMPATIBLE = frozenset({"0005", "0006"})
 """Versions of this release and the one before that its statements work on; what is newer says so itself."""
 
 VERSION_TABLE = "tierq_alembic_version"

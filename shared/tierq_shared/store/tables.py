@@ -14,6 +14,7 @@ from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
 from tierq_shared.store.clock import UtcDateTime
+from tierq_shared.store.sealed import Sealed
 
 _registry = registry()
 metadata = _registry.metadata
@@ -38,6 +39,11 @@ def _text(**options: Any) -> Any:
     return Field(default=None, sa_type=Text, **options)
 
 
+def _private() -> Any:
+    """A text that is encrypted where the environment has keys for it."""
+    return Field(default=None, sa_type=Sealed)
+
+
 def _money() -> Any:
     """Nano-USD; NULL where the price is unknown."""
     return Field(default=None, sa_type=BigInteger)
@@ -59,6 +65,7 @@ class BatchRow(TierQTable, table=True):
             "tierq_batch_cancelled", "cancelled_at", where="cancelled_at IS NOT NULL AND finished_at IS NULL"
         ),
         _partial_index("tierq_batch_quoted", "created_at", where="quote IS NOT NULL"),
+        _partial_index("tierq_batch_finished", "finished_at", where="finished_at IS NOT NULL"),
     )
 
     id: str = _id(primary_key=True)
@@ -148,9 +155,9 @@ class TaskRow(TierQTable, table=True):
     """The task that this one repeats on a higher tier, to see whether the answers agree."""
     # Below: not public.
     payload_hash: str
-    """SHA-256 over spec and input, to tell a repeated submission from a changed one."""
+    """SHA-256 over spec and input, to tell a repeated submission from a changed one; empty where it was forgotten."""
     constraints: str | None = _text()
-    """JSON: pin, min_tier, max_tier, require, stakes, cache. NULL for most tasks."""
+    """JSON: pin, min_tier, max_tier, require, stakes, cache, store_input. NULL for most tasks."""
     chunk_id: str | None = _id(nullable=True)
     """The chunk that carries it while it waits; NULL once claimed."""
     worker_id: str | None = _id(nullable=True)
@@ -166,9 +173,9 @@ class PayloadRow(TierQTable, table=True):
     __tablename__ = "tierq_payload"
 
     task_id: str = _id(primary_key=True)
-    input: str | None = _text()
-    output: str | None = _text()
-    error: str | None = _text()
+    input: str | None = _private()
+    output: str | None = _private()
+    error: str | None = _private()
     """The message that goes with the task's error_code; it may quote a provider."""
 
 
@@ -211,7 +218,7 @@ class AttemptRow(TierQTable, table=True):
     budgets: str | None = _text()
     """JSON: the scopes of the budgets that it was reserved in. NULL where no cap holds for it."""
     worker_id: str = _id()
-    error: str | None = _text()
+    error: str | None = _private()
     """The provider's own message, shortened."""
 
 
@@ -352,7 +359,7 @@ class EvidenceRow(TierQTable, table=True):
     model: str
     score: float
     """From 0 (wrong) to 1 (right); for Extract the share of fields that are right."""
-    details: str | None = _text()
+    details: str | None = _private()
     """JSON: what the score is made of, such as the label expected and the one given."""
     confidence: float | None = None
     failed: bool = False
@@ -365,6 +372,7 @@ class BudgetRow(TierQTable, table=True):
     """What was spent and what is reserved under one cap, such as `batch:ID` or `day:2026-11-24:team=search`."""
 
     __tablename__ = "tierq_budget"
+    __table_args__ = (_partial_index("tierq_budget_reached", "reached_at", where="reached_at IS NOT NULL"),)
 
     scope: str = Field(primary_key=True)
     limit_nusd: int = Field(sa_type=BigInteger)
@@ -423,6 +431,79 @@ class MarkerRow(TierQTable, table=True):
     """When the latest marker that was received had been published: what went out well before it is not queued."""
 
 
+class ControlRow(TierQTable, table=True):
+    """What an operator has set for a tier, a deployment or a batch, until it is set otherwise."""
+
+    __tablename__ = "tierq_control"
+
+    scope: str = Field(primary_key=True)
+    """`tier:NAME`, `deployment:NAME`, `limit:NAME` or `batch:ID`."""
+    paused_at: datetime | None = _time()
+    """Nothing new is begun while it is set."""
+    rpm: int | None = None
+    """In place of the configured limit; NULL where that holds."""
+    tpm: int | None = None
+    priority: int | None = None
+    """Of a batch, in place of its tasks' own; NULL where those hold."""
+
+
+class ActionRow(TierQTable, table=True):
+    """Who did what: one row for everything that an operator changed."""
+
+    __tablename__ = "tierq_action"
+
+    id: str = _id(primary_key=True)
+    at: datetime = _time(nullable=False)
+    actor: str
+    """`user@host`, or what `TIERQ_ACTOR` said."""
+    action: str
+    target: str
+    details: str | None = _text()
+    """JSON."""
+
+
+class WebhookRow(TierQTable, table=True):
+    """One event on its way to one endpoint, and what became of it."""
+
+    __tablename__ = "tierq_webhook"
+    __table_args__ = (
+        Index("tierq_webhook_event", "event", "endpoint", unique=True),
+        _partial_index("tierq_webhook_due", "next_at", where="state = 'pending'"),
+    )
+
+    id: str = _id(primary_key=True)
+    """The message's id, the same for every try."""
+    event: str
+    """What happened, so that it is told once: its type and what it is about."""
+    endpoint: str
+    """The URL without what may be secret in it."""
+    body: str = _text(nullable=False)
+    """JSON; ids, counts and costs, nothing private."""
+    state: str
+    """`pending`, `delivered` or `failed`; `since` where the row only says from when on an endpoint is told."""
+    tries: int = 0
+    created_at: datetime = _time(nullable=False)
+    next_at: datetime | None = _time()
+    ended_at: datetime | None = _time()
+    http_status: int | None = None
+    error: str | None = _text()
+
+
+class RetentionRow(TierQTable, table=True):
+    """How far what is no longer to be kept has been erased. Ids sort by age."""
+
+    __tablename__ = "tierq_retention"
+
+    kind: str = Field(primary_key=True)
+    """`input`, `output` or `attempts`."""
+    done_until: str = ""
+    """The id up to which it has been looked at."""
+    left_at: str | None = None
+    """The first id that had to be left, since its task had not ended: where the next pass begins."""
+    passed_at: datetime | None = _time()
+    """When the last pass ended."""
+
+
 def _table(model: type[SQLModel]) -> Table:
     return model.__table__  # type: ignore[attr-defined, no-any-return]
 
@@ -445,6 +526,10 @@ evidence = _table(EvidenceRow)
 budgets = _table(BudgetRow)
 cache = _table(CacheRow)
 compatibility = _table(CompatibilityRow)
+controls = _table(ControlRow)
+actions = _table(ActionRow)
+webhooks = _table(WebhookRow)
+retention = _table(RetentionRow)
 """The same tables for Core statements: hot paths pay 7 to 27 µs a row with them, and about 100 with ORM objects."""
 
 
