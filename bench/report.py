@@ -104,6 +104,7 @@ def _summary(sections: Sequence[Section]) -> str:
     missed = [figure for figure in with_bar if figure.verdict == "missed"]
     failed = [section for section in sections if section.failure]
     lines = [f"**{len(with_bar) - len(missed)} of {len(with_bar)} bars are met.**"]
+    lines += [""] if missed or failed else []
     lines += [f"- Missed: {figure.name}: {figure.measured}, the bar is {figure.bar}." for figure in missed]
     lines += [f"- Not measured: {section.title}: {section.failure}." for section in failed]
     return "\n".join(lines) + "\n"
