@@ -4,7 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint bench chaos plans soak clean
+# Every process that a test starts would compile all of TierQ anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: install demo test lint docs docs-serve bench capacity chaos plans soak clean
 
 install: $(STAMP)
 
@@ -25,6 +28,13 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# NO_MKDOCS_2_WARNING: Material for MkDocs speaks of its own future at each build.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict
+
 bench: install
 	$(BIN)/python -m bench
 
@@ -33,9 +43,14 @@ plans: install
 
 soak: install
 	PYTHONPATH=tests $(BIN)/python -m chaos.soak --minutes 30 --rate 100 --store postgresql --broker redis
+
 chaos: install
 	PYTHONPATH=tests $(BIN)/python -m chaos
 	PYTHONPATH=tests $(BIN)/python -m chaos.limits
+
+capacity: install
+	PYTHONPATH=tests $(BIN)/python -m bench.capacity
+	$(BIN)/python -m bench.scaling
 
 clean:
 	rm -rf $(VENV) .tierq
