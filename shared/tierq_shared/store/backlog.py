@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, or_, select, union_all
 
 from tierq_shared.store.clock import UtcDateTime, instant
+from tierq_shared.store.controls import NOTHING_SET, Controls
 from tierq_shared.store.leases import live_workers
 from tierq_shared.store.tables import batches, is_word, tasks
 from tierq_shared.store.tables import workers as workers_table
@@ -23,27 +24,37 @@ class TierBacklog:
     oldest_ready_s: float | None = None
     """Seconds since the oldest of them could; None where there is none."""
     waiting: int = 0
-    """Tasks that are not due yet."""
+    """Tasks that are not due yet, or paused."""
     running: int = 0
     workers: int = 0
     """With a running lease."""
     resting_s: float | None = None
     """Seconds for which the deployment chain rests, as a worker last said; None where it does not."""
+    is_paused: bool = False
+    """Whether an operator has stopped it: then nothing of it is ready."""
 
 
-def ready_tasks(connection: Connection, tier: str) -> int:
-    """How many tasks of a tier could run now: the true backlog."""
-    return connection.execute(select(func.count()).where(_QUEUED, tasks.c.tier == tier, _DUE)).scalar_one()
+def ready_tasks(connection: Connection, tier: str, now_set: Controls = NOTHING_SET) -> int:
+    """How many tasks of a tier could run now: the true backlog. What is paused could not."""
+    ready = select(func.count()).where(_QUEUED, tasks.c.tier == tier, _due(now_set))
+    return connection.execute(ready).scalar_one()
 
 
-def backlog(connection: Connection) -> dict[str, TierBacklog]:
-    """Every tier that has a task to run or a worker, sorted by name. Reads indexes only; ended tasks cost nothing."""
-    queued = {row.tier: row for row in connection.execute(_by_tier())}
+def backlog(connection: Connection, now_set: Controls = NOTHING_SET) -> dict[str, TierBacklog]:
+    """Every tier that has a task to run or a worker, sorted by name. Reads indexes only; ended tasks cost nothing.
+
+    ``now_set``: what operators have set. What is paused waits, and is not ready.
+    """
+    queued = {row.tier: row for row in connection.execute(_by_tier(_due(now_set)))}
     running = {row.tier: row.tasks for row in connection.execute(_running())}
     workers, resting = live_workers(connection), _resting(connection)
     tiers = sorted({*queued, *running, *workers})
     return {
-        tier: _tier(queued.get(tier), running.get(tier, 0), workers.get(tier, 0), resting.get(tier)) for tier in tiers
+        tier: replace(
+            _tier(queued.get(tier), running.get(tier, 0), workers.get(tier, 0), resting.get(tier)),
+            is_paused=tier in now_set.tiers,
+        )
+        for tier in tiers
     }
 
 
@@ -57,12 +68,20 @@ _QUEUED: ColumnElement[bool] = and_(
     tasks.c.batch_id.in_(_RUNNABLE),
     or_(tasks.c.deadline.is_(None), tasks.c.deadline > instant()),
 )
-_DUE = or_(tasks.c.not_before.is_(None), tasks.c.not_before <= instant())
 
 
-def _by_tier() -> Select[Any]:
-    since = func.min(case((_DUE, func.coalesce(tasks.c.not_before, tasks.c.created_at))), type_=UtcDateTime())
-    ready = func.count(case((_DUE, 1)))
+def _due(now_set: Controls) -> ColumnElement[bool]:
+    """Due, and not paused."""
+    due = or_(tasks.c.not_before.is_(None), tasks.c.not_before <= instant())
+    for column, paused in ((tasks.c.tier, now_set.tiers), (tasks.c.batch_id, now_set.batches)):
+        if paused:
+            due = and_(due, column.not_in(sorted(paused)))
+    return due
+
+
+def _by_tier(due: ColumnElement[bool]) -> Select[Any]:
+    since = func.min(case((due, func.coalesce(tasks.c.not_before, tasks.c.created_at))), type_=UtcDateTime())
+    ready = func.count(case((due, 1)))
     return (
         select(
             tasks.c.tier,
