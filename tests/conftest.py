@@ -21,7 +21,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture(autouse=True)
 def no_outside_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the machine's environment says must not reach a test."""
-    for name in ("TIERQ_CONFIG", "TIERQ_DATABASE_URL", "TIERQ_BROKER_URL", "TIERQ_STATE_URL"):
+    for name in ("TIERQ_CONFIG", "TIERQ_DATABASE_URL", "TIERQ_BROKER_URL", "TIERQ_STATE_URL", "TIERQ_PAYLOAD_KEYS"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
+from tierq_workers.permits.figures import Reading, read
 from tierq_workers.permits.history import BreakerSeen, Condition, Event, LimitSeen, Report
 
 _STYLES = {
@@ -17,6 +18,7 @@ _STYLES = {
     Condition.HALF_OPEN: "yellow",
     Condition.OPEN: "red",
     Condition.RESTING: "red",
+    Condition.PAUSED: "yellow",
 }
 
 
@@ -60,10 +62,15 @@ def _deployments(breakers: Sequence[BreakerSeen]) -> RenderableType:
     )
     for one in breakers:
         tiers = ", ".join(f"{tier} {place}" for tier, place in one.tiers.items()) or "none"
-        state = Text(_state(one), style=_STYLES[one.condition])
         calls = (f"{one.calls:,}", f"{one.failures:,}" if one.failures else "")
-        table.add_row(Text(one.deployment), Text(f"{one.provider} {one.model}"), tiers, state, *calls, Text(one.limit))
+        named = (Text(one.deployment), Text(f"{one.provider} {one.model}"), tiers, standing(one))
+        table.add_row(*named, *calls, Text(one.limit))
     return table
+
+
+def standing(one: BreakerSeen) -> Text:
+    """Whether a deployment may be called, in words and a colour."""
+    return Text(_state(one), style=_STYLES[one.condition])
 
 
 def _state(one: BreakerSeen) -> str:
@@ -74,6 +81,8 @@ def _state(one: BreakerSeen) -> str:
             return "half open, probing" if one.is_probing else "half open: to be probed"
         case Condition.RESTING:
             return f"resting {_roughly(one.seconds)}: quota exhausted"
+        case Condition.PAUSED:
+            return "paused by an operator"
         case Condition.CLOSED:
             return "closed"
 
@@ -123,60 +132,17 @@ def _roughly(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
-_LEVELS = {Condition.CLOSED: 0, Condition.HALF_OPEN: 1, Condition.OPEN: 2, Condition.RESTING: 3}
-
-
-@dataclass(frozen=True)
-class _Metric:
-    name: str
-    kind: str
-    help: str
-    value: Callable[[Any], float | None]
-
-
-_OF_DEPLOYMENTS = (
-    _Metric(
-        "tierq_breaker_state",
-        "gauge",
-        "0 closed, 1 half open, 2 open, 3 resting because its quota is exhausted.",
-        lambda one: _LEVELS[one.condition],
-    ),
-    _Metric(
-        "tierq_breaker_openings_total",
-        "counter",
-        "How often the breaker opened, failed probes among them.",
-        lambda one: one.openings,
-    ),
-    _Metric("tierq_breaker_wait_seconds", "gauge", "Until it may be probed or has rested.", lambda one: one.seconds),
-    _Metric("tierq_breaker_window_calls", "gauge", "Calls of the last 10 to 20 seconds.", lambda one: one.calls),
-    _Metric("tierq_breaker_window_failures", "gauge", "Those of them that failed.", lambda one: one.failures),
-)
-_OF_LIMITS = (
-    _Metric("tierq_limit_rpm", "gauge", "Calls a minute that are allowed now.", lambda one: one.rpm),
-    _Metric("tierq_limit_tpm", "gauge", "Tokens a minute that are allowed.", lambda one: one.tpm),
-    _Metric("tierq_limit_used_ratio", "gauge", "The part of tierq_limit_rpm that is used.", lambda one: one.used),
-    _Metric("tierq_limit_rest_seconds", "gauge", "Until the provider may be called again.", lambda one: one.rest_s),
-    _Metric("tierq_limit_cuts_total", "counter", "How often being throttled lowered the rate.", lambda one: one.cuts),
-)
-
-
 def exposition(report: Report) -> str:
     """The report in Prometheus's text format; what is not known has no sample."""
-    lines = [
-        *_exposed(_OF_DEPLOYMENTS, "deployment", [(one.deployment, one) for one in report.breakers]),
-        *_exposed(_OF_LIMITS, "limit", [(one.name, one) for one in report.limits]),
-    ]
-    return "\n".join([*lines, ""])
+    return "\n".join([*(line for reading in read(report) for line in _exposed(reading)), ""])
 
 
-def _exposed(metrics: Sequence[_Metric], label: str, seen: Sequence[tuple[str, Any]]) -> Iterator[str]:
-    for metric in metrics:
-        yield f"# HELP {metric.name} {metric.help}"
-        yield f"# TYPE {metric.name} {metric.kind}"
-        for name, one in seen:
-            value = metric.value(one)
-            if value is not None:
-                yield f'{metric.name}{{{label}="{_escaped(name)}"}} {value:.15g}'
+def _exposed(reading: Reading) -> Iterator[str]:
+    figure = reading.figure
+    yield f"# HELP {figure.name} {figure.help}"
+    yield f"# TYPE {figure.name} {figure.kind}"
+    for name, value in reading.values:
+        yield f'{figure.name}{{{reading.label}="{_escaped(name)}"}} {value:.15g}'
 
 
 def _escaped(value: str) -> str:

@@ -17,13 +17,15 @@ from tierq_console.embedded.redis_server import find_binary
 from tierq_console.provenance import mask_url
 from tierq_console.stack import running_record, stack_files
 from tierq_shared import configuration
+from tierq_shared.addresses import is_public, shown_url
 from tierq_shared.deployments import Deployment
 from tierq_shared.errors import TierQError
 from tierq_shared.money import Rates, usd
 from tierq_shared.queues import make_app
-from tierq_shared.settings import Settings
-from tierq_shared.store import leases, schema
+from tierq_shared.settings import Settings, Webhook
+from tierq_shared.store import leases, schema, sealed
 from tierq_shared.store.connection import Store
+from tierq_shared.webhooks import check_secret
 
 TIMEOUT_S = 3.0
 
@@ -53,9 +55,12 @@ def _bad(part: str, what: str, mend: str) -> Finding:
 def examine(settings: Settings, env: Mapping[str, str] = os.environ) -> list[Finding]:
     """Everything, in the order in which a task needs it."""
     where = _well("configuration", str(settings.path or "environment"))
-    findings = [where, *_store_and_broker(settings)]
+    findings = [where, *_store_and_broker(settings), _payloads()]
     with ThreadPoolExecutor(8) as threads:
         for found in threads.map(lambda one: _deployment(one, env), settings.deployments.values()):
+            findings += found
+        numbers = range(len(settings.webhooks))
+        for found in threads.map(lambda number, one: _webhook(number, one, env), numbers, settings.webhooks):
             findings += found
     return findings + _unused(settings)
 
@@ -94,6 +99,16 @@ def _database(settings: Settings) -> list[Finding]:
             return [_bad("database", shown, str(error))]
     database = _well("database", f"{shown}, tables at {version}")
     return [database, *(_workers(tier, live.get(tier, 0)) for tier in settings.tier_names)]
+
+
+def _payloads() -> Finding:
+    try:
+        keys = sealed.cipher()
+    except TierQError as error:
+        return _bad("payloads", "cannot be encrypted or read", str(error))
+    if keys is None:
+        return Finding("payloads", None, "not encrypted", f"{sealed.KEYS_VARIABLE} holds the keys for it")
+    return _well("payloads", f"encrypted with the first of {keys.keys} key{'s' if keys.keys != 1 else ''}")
 
 
 def _workers(tier: str, count: int) -> Finding:
@@ -187,6 +202,31 @@ def _priced(part: str, deployment: Deployment) -> Finding:
 
 def _per_million(rates: Rates) -> str:
     return f"${usd(rates.input):f} in, ${usd(rates.output):f} out per million tokens"
+
+
+def _webhook(number: int, webhook: Webhook, env: Mapping[str, str]) -> list[Finding]:
+    part = f"webhook {shown_url(webhook.url)}"
+    try:
+        secret = check_secret(webhook, number, env)
+    except TierQError as error:
+        signed = _bad(part, "what is sent cannot be signed", str(error))
+    else:
+        signed = _well(part, f"signed with the secret from {secret.source}")
+    return [_leads_to(part, webhook), signed]
+
+
+def _leads_to(part: str, webhook: Webhook) -> Finding:
+    url = urlsplit(webhook.url)
+    try:
+        port = url.port or (80 if url.scheme == "http" else 443)
+        found = {str(one[4][0]) for one in socket.getaddrinfo(url.hostname, port, type=socket.SOCK_STREAM)}
+    except OSError as error:
+        return _bad(part, f"its name is not found: {_first_line(error)}", "check its url, and the network")
+    refused = [] if webhook.allow_private else sorted(one for one in found if not is_public(one))
+    if len(refused) == len(found):
+        mend = "set allow_private = true beside its url, where that network is your own"
+        return _bad(part, f"{', '.join(refused)} is no public address: nothing is sent there", mend)
+    return Finding(part, None, "its name is found; `tierq webhooks test` sends it a test")
 
 
 def _unused(settings: Settings) -> list[Finding]:

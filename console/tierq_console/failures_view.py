@@ -37,6 +37,8 @@ def sent_again(done: Retried) -> Iterator[str]:
         yield f"no task of batch {done.batch_id} is queued again"
     if done.past_deadline:
         yield f"  past the deadline, and left as failed: {_listed(done.past_deadline)}"
+    if done.erased:
+        yield f"  erased since, in their inputs or their calls, and left as failed: {_listed(done.erased)}"
     for code, count in done.left_out.items():
         yield f"  left out: {count:,} × {code}; {_send(done.batch_id, code)}"
 
@@ -47,7 +49,7 @@ def _cause(group: FailureGroup) -> Iterator[RenderableType]:
     yield Text.assemble((f"{group.tasks:,} × {group.code}", "bold"), f" · {verdict}")
     name = f"{example.key} (task {example.task_id})" if example.key is not None else f"task {example.task_id}"
     yield Padding(Text(f"such as {name}, on {example.tier}: {shortened(example.message)}"), (0, 0, 0, 2), expand=False)
-    calls = _ledger(example.attempts) if example.attempts else Text("no call was made")
+    calls = _ledger(example.attempts) if example.attempts else Text("the ledger has no call of it")
     yield Padding(calls, (0, 0, 1, 4), expand=False)
 
 

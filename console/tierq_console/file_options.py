@@ -84,7 +84,7 @@ def make_job(file: Path, values: Mapping[str, Any]) -> Job:
     source = open_source(file)
     options = _task_options(given)
     identity: dict[str, Any] = given.some(
-        (*_TASK_OPTIONS, "require", "tag", "deadline", "cache", "limit", "skip_bad", "key")
+        (*_TASK_OPTIONS, "require", "tag", "deadline", "cache", "no_store_input", "limit", "skip_bad", "key")
     )
     maker: TaskMaker
     if given.get("type") is None:
@@ -178,6 +178,8 @@ def _task_options(given: Given) -> TaskOptions:
         options["require"] = _pairs(given.values["require"], "--require")
     if given.get("cache") is not None:
         options["cache"] = _cache(given.values["cache"])
+    if given.get("no_store_input"):
+        options["store_input"] = False
     return options  # type: ignore[return-value]  # the names are TaskOptions' own
 
 
@@ -322,6 +324,9 @@ _TASKS: tuple[_Decorator, ...] = (
         flag_value=_ANY_AGE,
         metavar="[SPAN]",
         help="Takes the stored answers of identical tasks, of any age or as old as 7d. Write it after FILE.",
+    ),
+    click.option(
+        "--no-store-input", is_flag=True, help="Erases each input when its task has ended. It cannot be retried then."
     ),
     click.option("--max-cost", metavar="USD", help="A hard cap on what all calls of the batch cost together."),
     click.option(

@@ -8,10 +8,14 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from tierq_shared import configuration, environment
+from tierq_shared.addresses import shown_url
 from tierq_shared.deployments import Deployment
-from tierq_shared.settings import Settings
+from tierq_shared.settings import Settings, Webhook
+from tierq_shared.store.sealed import KEYS_VARIABLE
+from tierq_shared.webhooks import check_secret
 
 _SECRET_NAMES = re.compile(r"(?i)key|token|secret|password|authorization")
 
@@ -33,14 +37,17 @@ class Value:
 def values(settings: Settings, env: Mapping[str, str] = os.environ) -> list[Value]:
     """Every setting, in the file's order of tables."""
     written = _Written(settings)
-    found = list(_urls(settings, written, env))
-    shown = settings.model_dump(exclude={"database_url", "broker_url", "state_url", "deployments"}, mode="json")
+    found = [*_urls(settings, written, env), _payload_keys(env)]
+    apart = {"database_url", "broker_url", "state_url", "deployments", *(["webhooks"] if settings.webhooks else [])}
+    shown = settings.model_dump(exclude=apart, mode="json")
     found += [written.value(place, value) for place, value in _leaves(shown)]
     if not settings.policy:
         rules = [str(rule) for rule in settings.make_policy().rules] if settings.tiers else []
         found = [one for one in found if one.name != "policy"] + [Value("policy", rules, "default")]
     for deployment in settings.deployments.values():
         found += _deployment(deployment, written, env)
+    for number, webhook in enumerate(settings.webhooks):
+        found += _webhook(number, webhook, written, env)
     return found
 
 
@@ -90,6 +97,11 @@ def _urls(settings: Settings, written: _Written, env: Mapping[str, str]) -> Iter
             yield written.value((name,), mask_url(secret.get_secret_value()) if secret else None)
 
 
+def _payload_keys(env: Mapping[str, str]) -> Value:
+    given = environment.read(KEYS_VARIABLE, env)
+    return Value("payload_keys", "***" if given else None, given.source if given else f"environment {KEYS_VARIABLE}")
+
+
 def _deployment(deployment: Deployment, written: _Written, env: Mapping[str, str]) -> Iterator[Value]:
     place = ("deployments", deployment.name)
     for name, value in deployment.model_dump(exclude={"name", "base_url"}, mode="json").items():
@@ -99,6 +111,15 @@ def _deployment(deployment: Deployment, written: _Written, env: Mapping[str, str
     if variable is not None:
         key = configuration.find_key(deployment, env)
         yield Value(".".join((*place, "key")), "***" if key else None, key.source if key else f"environment {variable}")
+
+
+def _webhook(number: int, webhook: Webhook, written: _Written, env: Mapping[str, str]) -> Iterator[Value]:
+    place = ("webhooks", str(number))
+    query = "?***" if urlsplit(webhook.url).query else ""
+    yield written.value((*place, "url"), shown_url(webhook.url) + query)
+    for name, value in webhook.model_dump(exclude={"url"}, mode="json").items():
+        yield written.value((*place, name), value)
+    yield Value(".".join((*place, "secret")), "***", check_secret(webhook, number, env).source)
 
 
 def _base_url(deployment: Deployment, written: _Written, env: Mapping[str, str]) -> Value:

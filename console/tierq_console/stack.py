@@ -25,6 +25,7 @@ from tierq_shared.settings import Settings
 from tierq_shared.store.clock import now
 from tierq_shared.store.connection import Store
 from tierq_shared.store.tables import workers
+from tierq_shared.webhooks import read_endpoints
 
 Notify = Callable[[str], None]
 
@@ -63,6 +64,7 @@ def running_stack(
     _refuse_without_tiers(settings)
     if simulator is None:
         check_calls(settings.deployments.values())
+    read_endpoints(settings.webhooks)
     files.prepare()
     order = _order(files, settings, simulator)
     with ExitStack() as cleanup:

@@ -16,10 +16,11 @@ from tierq_shared.caps import BATCH, Cap
 from tierq_shared.ids import PREFIX_DIGITS
 from tierq_shared.money import show_usd, usd
 from tierq_shared.outcomes import TaskState
-from tierq_shared.store import leases, reading
+from tierq_shared.store import controls, leases, reading
 from tierq_shared.store.backlog import TierBacklog, backlog
 from tierq_shared.store.budgets import Budget, read_batch_cap, read_budgets
 from tierq_shared.store.connection import Store
+from tierq_shared.store.controls import NOTHING_SET, Controls
 from tierq_shared.store.reading import Progress
 
 _WIDE = 120
@@ -44,6 +45,8 @@ class Report:
     """What waits and runs in the whole store; empty where one batch is meant."""
     caps: Sequence[tuple[Cap, Budget]] = ()
     """The configured caps as they stand now, or the batch's own."""
+    now_set: Controls = NOTHING_SET
+    """What operators have set."""
 
     def json(self) -> dict[str, Any]:
         """For `--json`; costs are USD as exact text."""
@@ -60,9 +63,13 @@ class Report:
         if self.batch is None:
             return [self._batches_table(width), self._backlog_table(), *([self._caps_table()] if self.caps else [])]
         batch = self.batch
-        said = f"batch {batch.batch_id} · {batch.label or 'no label'} · {batch.state} · {_done(batch)} · {_cost(batch)}"
+        parts = (f"batch {batch.batch_id}", batch.label or "no label", self._state(batch), _done(batch), _cost(batch))
+        said = " · ".join(parts)
         hints = [f"{batch.failed:,} failed: {retry_hint(batch.batch_id)}"] if batch.failed else []
         return [said, *outcome_lines(batch), self._states_table(), *([self._caps_table()] if self.caps else []), *hints]
+
+    def _state(self, batch: Progress) -> str:
+        return f"{batch.state}, paused" if batch.batch_id in self.now_set.batches else batch.state
 
     def _caps_table(self) -> RenderableType:
         table = Table("cap", "limit", "spent", "reserved", "reached", "then", box=None, pad_edge=False)
@@ -89,7 +96,8 @@ class Report:
         for one in self.batches:
             created = one.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
             failed = f"{one.failed:,}" if one.failed else ""
-            table.add_row(one.batch_id[:digits], one.label or "", one.state, _done(one), failed, _cost(one), created)
+            done = (self._state(one), _done(one), failed, _cost(one))
+            table.add_row(one.batch_id[:digits], one.label or "", *done, created)
         return table
 
     def _backlog_table(self) -> RenderableType:
@@ -100,6 +108,7 @@ class Report:
             oldest = "" if one.oldest_ready_s is None else str(timedelta(seconds=int(one.oldest_ready_s)))
             counts = [f"{count:,}" for count in (one.waiting, one.running, one.workers)]
             resting = "" if one.resting_s is None else f"{one.resting_s:.0f} s more"
+            resting = "paused" if one.is_paused else resting
             table.add_row(tier, f"{one.ready:,}", oldest, *counts, resting)
         return table if self.backlog else "no tasks wait, and no worker is live"
 
@@ -122,10 +131,12 @@ def wide_console() -> Console:
 
 def read_report(store: Store, batch_id: str | None, limit: int, caps: Sequence[Cap] = ()) -> Report:
     """Looks once. ``caps`` are the configured ones."""
+    now_set = controls.current(store)
     with store.reading() as connection:
         if batch_id is None:
             standing = read_budgets(connection, caps) if caps else []
-            return Report(None, reading.recent_batches(connection, limit), {}, {}, backlog(connection), standing)
+            waiting = backlog(connection, now_set)
+            return Report(None, reading.recent_batches(connection, limit), {}, {}, waiting, standing, now_set)
         own = read_batch_cap(connection, batch_id)
         return Report(
             batch=reading.progress(connection, batch_id),
@@ -134,6 +145,7 @@ def read_report(store: Store, batch_id: str | None, limit: int, caps: Sequence[C
             workers=leases.live_workers(connection),
             backlog={},
             caps=read_budgets(connection, [own]) if own is not None else [],
+            now_set=now_set,
         )
 
 

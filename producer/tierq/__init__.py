@@ -15,6 +15,7 @@ from tierq_shared.errors import (
     KeyConflict,
     MissingExtra,
     NotConfigured,
+    PayloadLocked,
     RetryRefused,
     SchemaMissing,
     StoreError,
@@ -25,6 +26,7 @@ from tierq_shared.errors import (
 from tierq_shared.outcomes import Outcome, TaskError, TaskState
 from tierq_shared.quoting.figures import Quote, Range, TierQuote
 from tierq_shared.store.dead_letters import Attempt, FailedTask, FailureGroup, Failures, Retried
+from tierq_shared.store.forgetting import Forgotten
 from tierq_shared.store.reading import Progress, TierProgress
 from tierq_shared.tasks import Answer, AnswerOutput, Classify, Extract, Generate, Task
 
@@ -47,6 +49,7 @@ __all__ = [
     "FailedTask",
     "FailureGroup",
     "Failures",
+    "Forgotten",
     "Generate",
     "Handle",
     "InvalidTask",
@@ -54,6 +57,7 @@ __all__ = [
     "MissingExtra",
     "NotConfigured",
     "Outcome",
+    "PayloadLocked",
     "Progress",
     "Quote",
     "Range",

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -23,6 +24,7 @@ from tierq_shared.outcomes import Outcome
 from tierq_shared.quoting.figures import Quote
 from tierq_shared.settings import Settings
 from tierq_shared.store.dead_letters import GROUPS, Failures, Retried
+from tierq_shared.store.forgetting import Forgotten
 from tierq_shared.store.reading import Progress
 from tierq_shared.tasks import Task
 
@@ -111,6 +113,10 @@ class AsyncClient:
         find: Callable[..., Batch[Any]] = self._client.batch
         return AsyncBatch(self, await self._run(find, batch_id, schema))
 
+    async def forget(self, *, key: str | int | None = None, tag: str | None = None) -> Forgotten:
+        """Erases what is private about tasks; see `Client.forget`."""
+        return await self._run(self._client.forget, key=key, tag=tag)
+
     async def aclose(self) -> None:
         """Closes its connections. What was submitted goes on."""
         await self._run(self._client.close)
@@ -123,7 +129,9 @@ class AsyncClient:
         await self.aclose()
 
     async def _run(self, work: Callable[P, R], *args: P.args, **options: P.kwargs) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **options))
+        # In the caller's context: the span of the request belongs to it.
+        call = partial(copy_context().run, partial(work, *args, **options))
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
 
 class AsyncBatch(Generic[T]):

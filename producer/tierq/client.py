@@ -27,7 +27,8 @@ from tierq_shared.quoting.cells import Tally
 from tierq_shared.quoting.figures import Quote
 from tierq_shared.quoting.quoter import Quoter
 from tierq_shared.settings import Settings
-from tierq_shared.store import reading, schema
+from tierq_shared.store import forgetting, reading, schema
+from tierq_shared.store.forgetting import Forgotten
 from tierq_shared.tasks import Task
 
 T = TypeVar("T")
@@ -147,6 +148,20 @@ class Client:
         with self._store.reading() as connection:
             reading.batch_tags(connection, batch_id)
         return Batch(self._desk, batch_id, Decoder(schema))
+
+    def forget(self, *, key: str | int | None = None, tag: str | None = None) -> Forgotten:
+        """Erases input, output, cached answers and quoted errors of every task with this key, or with this tag, its own
+        or its batch's, written as `name=value`. What has not ended is cancelled. Costs and figures stay.
+
+        It looks through all batches, and by a tag through all tasks; stopped half-way, it goes on when called again.
+
+        Raises:
+            InvalidTask: key or tag cannot be used, or there are both or neither.
+            SchemaMismatch: the tables are of an older release.
+        """
+        subject = forgetting.Subject.of(key, tag)
+        self.check_schema()
+        return forgetting.forget(self._store, subject)
 
     def batches(self, limit: int = 20) -> list[reading.Progress]:
         """The latest batches, newest first."""

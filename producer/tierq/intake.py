@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,10 +20,19 @@ from tierq_shared.tasks import Task
 
 
 class Intake:
-    """Prepares the tasks of one batch. ``now`` gives the database's time, asked for once where a deadline needs it."""
+    """Prepares the tasks of one batch.
+
+    ``now`` gives the database's time, asked for once where a deadline needs it; ``parent`` is the trace context that
+    each task keeps.
+    """
 
     def __init__(
-        self, settings: Settings, policy: Policy, now: Callable[[], datetime], deadline: datetime | None
+        self,
+        settings: Settings,
+        policy: Policy,
+        now: Callable[[], datetime],
+        deadline: datetime | None,
+        parent: Mapping[str, str] | None = None,
     ) -> None:
         self._settings = settings
         self.policy = policy
@@ -31,6 +40,7 @@ class Intake:
         self._read_now = now
         self._now: datetime | None = None
         self._deadline = deadline
+        self._parent = parent or {}
 
     def prepare(self, task: Task[Any], position: int) -> NewTask:
         """A task as it goes into the store.
@@ -67,7 +77,7 @@ class Intake:
             urgency=urgency,
             tags=orjson.dumps(dict(options["tags"])).decode() if options.get("tags") else None,
             deadline=self._deadline_of(options.get("deadline")),
-            constraints=_constraints(task),
+            constraints=_constraints(task, self._parent),
             max_cost_nusd=check_max_cost(options["max_cost"]) if "max_cost" in options else None,
         )
 
@@ -102,12 +112,12 @@ class Intake:
         return min(deadline, self._deadline)
 
 
-def _constraints(task: Task[Any]) -> str | None:
-    """What workers must know of it beside its row: what holds on fail-over and escalation too, and its stakes.
+def _constraints(task: Task[Any], parent: Mapping[str, str]) -> str | None:
+    """What workers must know of it beside its row: what holds on fail-over and escalation too, its stakes, its trace.
 
     JSON; None for most tasks.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = dict(parent)
     if "tier" in task.options:
         found["pinned"] = True
     for bound in ("min_tier", "max_tier"):
@@ -120,6 +130,8 @@ def _constraints(task: Task[Any]) -> str | None:
     if (allowed := task.options.get("cache")) and "require" not in task.options:
         # What a stored answer came from may not be what is required here.
         found["cache"] = allowed.total_seconds() if isinstance(allowed, timedelta) else True
+    if not task.options.get("store_input", True):
+        found["store_input"] = False
     return orjson.dumps(found).decode() if found else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,6 +14,7 @@ import orjson
 from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from tierq import tracing
 from tierq.intake import Intake
 from tierq.outputs import Decoder
 from tierq_shared import checks
@@ -79,7 +80,12 @@ class Submitter:
             KeyConflict: a key is in use with another payload.
         """
         batch = self._new_batch(options)
-        slices = self._slices(tasks, batch, decoder)
+        with tracing.submission() as traced:
+            batch_id = self._write(batch, self._slices(tasks, batch, decoder, traced))
+            traced.done(batch_id)
+        return batch_id
+
+    def _write(self, batch: NewBatch, slices: Iterator[list[NewTask]]) -> str:
         first = next(slices, [])
         second = next(slices, None) if len(first) == SLICE else None
         if second is None and self._write_whole(batch, first):
@@ -100,11 +106,18 @@ class Submitter:
                 "point database_url at it and run `tierq migrate`, or submit without session="
             )
         batch = self._new_batch(options)
+        with tracing.submission() as traced:
+            batch_id = self._write_in(connection, batch, self._slices(tasks, batch, decoder, traced))
+            traced.done(batch_id)
+        return batch_id
+
+    @staticmethod
+    def _write_in(connection: Connection, batch: NewBatch, slices: Iterator[list[NewTask]]) -> str:
         with _refused_in_our_words():
             existing = submission.open_batch(connection, batch)
         batch_id = batch.id if existing is None else str(existing.id)
         first = 0
-        for part in self._slices(tasks, batch, decoder):
+        for part in slices:
             with _refused_in_our_words():
                 submission.insert_slice(connection, batch_id, first, part, fresh=existing is None)
             first += len(part)
@@ -153,13 +166,15 @@ class Submitter:
         deadline: datetime | None = None,
         *,
         taken: Callable[[Task[Any]], None] = lambda _task: None,
+        parent: Mapping[str, str] | None = None,
     ) -> Iterator[NewTask]:
-        """The tasks as they go into the store: checked, and decided on. ``taken`` is told of each that passed.
+        """The tasks as they go into the store: checked, and decided on. ``taken`` is told of each that passed;
+        ``parent`` is the trace context that they keep.
 
         Raises:
             InvalidTask: one was refused; with position and field.
         """
-        intake = Intake(self._settings, self._policies.current(), self._now, deadline)
+        intake = Intake(self._settings, self._policies.current(), self._now, deadline, parent)
         for position, task in enumerate(_placed(tasks)):
             if position % SLICE == 0:
                 # A generator may take hours: a version that is activated meanwhile holds for what comes.
@@ -167,10 +182,13 @@ class Submitter:
             yield intake.prepare(task, position)
             taken(task)
 
-    def _slices(self, tasks: Iterable[Task[Any]], batch: NewBatch, decoder: Decoder) -> Iterator[list[NewTask]]:
+    def _slices(
+        self, tasks: Iterable[Task[Any]], batch: NewBatch, decoder: Decoder, traced: tracing.Submission
+    ) -> Iterator[list[NewTask]]:
         """Prepared tasks in slices, each collected before its transaction opens."""
-        iterator = self.prepared(tasks, batch.deadline, taken=decoder.learn)
+        iterator = self.prepared(tasks, batch.deadline, taken=decoder.learn, parent=traced.parent)
         while part := list(islice(iterator, SLICE)):
+            traced.saw(part)
             yield part
 
     def _now(self) -> datetime:

@@ -61,6 +61,15 @@ def batch_cap(batch_id: str, limit_nusd: int, on_cap: str | None) -> Cap:
     return Cap(BATCH, batch_id, limit_nusd, reached)
 
 
+def scope_in_words(scope: str) -> str:
+    """The cap whose budget this is, in words, such as `the cap per day on team=search`."""
+    per, _, rest = scope.partition(":")
+    if per == BATCH:
+        return f"the cap of batch {rest}"
+    of = rest if per == "total" else rest.partition(":")[2]
+    return str(Cap(per, of or None, 0, "wait"))
+
+
 def names_tags(caps: Sequence[Cap]) -> bool:
     """Whether a task's tags must be known to say which of the caps hold for it."""
     return any(cap.of is not None for cap in caps)

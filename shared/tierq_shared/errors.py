@@ -14,7 +14,8 @@
     ├── PolicyRefused            a version of the policy is not there, or cannot be stored or put in force
     ├── StoreError               the SQL store cannot be used as it is
     │   ├── SchemaMissing        TierQ's tables are not in this database
-    │   └── SchemaMismatch       they are, at a version this release cannot work with
+    │   ├── SchemaMismatch       they are, at a version this release cannot work with
+    │   └── PayloadLocked        a payload is encrypted, and no key here opens it
     ├── MissingExtra             a part of TierQ that is not installed was asked for
     ├── TaskFailed               `unwrap()` on an outcome that did not succeed
     └── WaitTimeout              `wait(timeout=…)` ran out; also a TimeoutError
@@ -95,6 +96,10 @@ class SchemaMissing(StoreError):
 
 class SchemaMismatch(StoreError):
     """TierQ's tables are at a version that this release cannot work with."""
+
+
+class PayloadLocked(StoreError):
+    """A payload is encrypted, and no key that this process was given opens it."""
 
 
 class MissingExtra(TierQError):

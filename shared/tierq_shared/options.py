@@ -47,6 +47,8 @@ class TaskOptions(TypedDict, total=False):
     """The most USD that all its calls together may cost, each at its worst case before it is made."""
     cache: bool | timedelta
     """Whether the answer to an identical task will do, or how old it may be. Not with `require`."""
+    store_input: bool
+    """False: its input is erased with the commit that ends it. It can then not be sent again."""
 
 
 class SpecOptions(TaskOptions, total=False):
@@ -87,6 +89,11 @@ def _check_deadline(value: object) -> None:
         raise InvalidTask("has no time zone: give datetime.now(UTC) + …, or a timedelta", field="deadline")
 
 
+def _check_store_input(value: object) -> None:
+    if not isinstance(value, bool):
+        raise InvalidTask("must be True or False", field="store_input")
+
+
 MAX_CACHE_AGE = timedelta(days=3_650)
 
 
@@ -123,4 +130,5 @@ _OPTION_CHECKS: dict[str, Callable[[object], object]] = {
     "tags": lambda value: checks.string_map(value, "tags"),
     "max_cost": check_max_cost,
     "cache": _check_cache,
+    "store_input": _check_store_input,
 }

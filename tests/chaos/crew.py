@@ -11,7 +11,7 @@ from collections import deque
 from pathlib import Path
 
 from support.servers import Site
-from tierq_workers.engine import EX_SOFTWARE
+from tierq_workers.process import EX_SOFTWARE
 
 TIER = "small"
 _TESTS = str(Path(__file__).parents[1])

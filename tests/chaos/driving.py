@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
+from chaos.driving_erasure import ERASURES
 from chaos.explaining import Statement, explained
 from chaos.filling import Filled
 from tierq.outputs import Decoder
@@ -258,6 +259,7 @@ DRIVES: dict[str, Drive] = {
     "backlog": lambda c, _facts: backlog.backlog(c),
     "status: batches": lambda c, _facts: reading.recent_batches(c),
     "status: one batch": lambda c, facts: reading.states_by_tier(c, facts.filled.running),
+    **{name: (lambda c, _facts, work=work: work(c)) for name, work in ERASURES.items()},
 }
 
 LOOKS: dict[str, Callable[[Store, Facts], object]] = {

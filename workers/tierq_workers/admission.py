@@ -89,6 +89,16 @@ class Admission:
         self._order = itertools.count()
         self.entries: set[Entry] = set()
 
+    def resize(self, slots: int) -> None:
+        """Another number of slots from now on; those above it are free when their calls have ended."""
+        self._slots, self._kept_back = slots, kept_back(slots)
+        self._wake()
+
+    def prioritise(self, effective: Callable[[Chunk], Chunk]) -> None:
+        """Gives waiting chunks the priority that their batches have by now."""
+        for entry in self.entries:
+            entry.chunk = effective(entry.chunk)
+
     @property
     def in_use(self) -> int:
         return self._in_use

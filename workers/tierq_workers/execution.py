@@ -99,6 +99,7 @@ class TaskRun:
             is_capped=bool(self._attempt.caps),
         )
         self._charge(result.cost_nusd)
+        self._runtime.observer.answered(self.task, self._attempt, result)
         return self._step(result, Requeued(self.task.tier))
 
     def broken(self, error: str) -> Step:
@@ -113,12 +114,15 @@ class TaskRun:
             output = self._checked(answer)
             if not isinstance(output, Problem):
                 result = self._result(AttemptOutcome.SUCCEEDED, answer.usage, lane, request_id=answer.request_id)
+                result = replace(result, response_id=answer.response_id)
+                self._runtime.observer.answered(self.task, self._attempt, result)
                 return self._step(result, self._answered(output, answer, lane.deployment))
             self._prompt = self._prompt.reask(answer.text, output.message) if self._prompt else None
             answer = ProviderError(
                 ErrorClass.INVALID_OUTPUT, output.message, 200, request_id=answer.request_id, usage=answer.usage
             )
         result = self._failure(answer, lane)
+        self._runtime.observer.answered(self.task, self._attempt, result)
         return self._step(result, self._next(lane.deployment, answer))
 
     async def _call(self, lane: Lane) -> tuple[Completion | ProviderError, Allowance | None]:
@@ -128,6 +132,7 @@ class TaskRun:
         key = lane.key.get_secret_value() if lane.key else None
         adapter = adapter_for(deployment.provider)
         request = adapter.request(self._prompt, deployment, key=key, attempt_id=self._attempt.id)
+        self._runtime.observer.called(self.task, self._attempt)
         self._began = time.monotonic()
         answer = await self._runtime.transport.send(
             request, timeout_s=self._timeout_s(deployment), total_s=self._left_s()

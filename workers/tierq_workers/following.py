@@ -37,15 +37,19 @@ class Following:
         in_thread: Callable[..., Awaitable[Any]],
         publish: Callable[[list[Chunk]], None],
     ) -> None:
-        self._settings = settings
         self._store = store
-        self._runtime = runtime
         self._in_thread = in_thread
         self._publish = publish
-        self._policies = ActivePolicy(settings, store, fresh_s=0.0)
+        self._drawn: list[str] = []
+        self.take_up(settings, runtime)
+
+    def take_up(self, settings: Settings, runtime: TierRuntime) -> None:
+        """Goes by this configuration from now on."""
+        self._settings = settings
+        self._runtime = runtime
+        self._policies = ActivePolicy(settings, self._store, fresh_s=0.0)
         is_last = runtime.tier == settings.tier_names[-1]
         self._most_drawn = 0.0 if is_last else settings.shadow.largest_share
-        self._drawn: list[str] = []
 
     async def refresh(self) -> None:
         """Goes by the policy that is active now. While the store cannot be read, the last one holds."""

@@ -98,6 +98,11 @@ class Lease:
         """This process stops; the sweeper need not wait for the lease."""
         await self._write(lambda connection: leases.stop_worker(connection, self.worker_id))
 
+    def left_s(self) -> float:
+        """For how long this worker is taken for alive without a renewal, in seconds; 0 where it never had a lease."""
+        over = time.monotonic() - self._renewed_at
+        return max(0.0, self._seconds - over) if self.worker_id else 0.0
+
     def _register(self, connection: Connection, worker_id: str) -> None:
         leases.register_worker(connection, worker_id, self._tier, self._release, self._seconds)
 

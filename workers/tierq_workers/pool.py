@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
+import signal
 import socket
 import threading
 from importlib.metadata import version
@@ -16,7 +17,10 @@ from tierq_shared.configuration import check_calls
 from tierq_shared.errors import ConfigurationError
 from tierq_shared.queues import CHUNK_TASK, MARKER_TASK, Publisher, make_app, queue_name
 from tierq_shared.settings import Settings
-from tierq_workers.engine import EX_SOFTWARE, RECEIVERS, Engine
+from tierq_workers.engine import RECEIVERS, Engine
+from tierq_workers.json_logs import write_json
+from tierq_workers.observers import make_observer
+from tierq_workers.process import EX_SOFTWARE
 from tierq_workers.progress import Progress
 from tierq_workers.reception import Reception, refuse_compressed
 
@@ -44,8 +48,8 @@ class FetchTick(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         worker.timer.call_repeatedly(FETCH_TICK_S, lambda: None)
 
 
-def run_worker(settings: Settings, tier: str, *, loglevel: str = "WARNING") -> None:
-    """Serves a tier until the process is told to stop (TERM).
+def run_worker(settings: Settings, tier: str, *, loglevel: str = "WARNING", log_format: str = "text") -> None:
+    """Serves a tier until the process is told to stop (TERM). ``log_format``: `text` or `json`.
 
     Raises:
         ConfigurationError: there is no such tier, or no store or broker is configured.
@@ -56,9 +60,13 @@ def run_worker(settings: Settings, tier: str, *, loglevel: str = "WARNING") -> N
         raise ConfigurationError("no database is configured: set TIERQ_DATABASE_URL or database_url")
     check_calls(settings.called(tier))
     app = make_app(settings)
+    if log_format == "json":
+        write_json()
+    # Celery would do so after the engine has begun, and what that has to say would not be seen.
+    app.log.setup_logging_subsystem(loglevel=loglevel)
     hostname = f"{tier}-{os.getpid()}@{socket.gethostname()}"
     progress = Progress(app, hostname)
-    engine = Engine(settings, tier, version("tierq"), progress, Publisher(app))
+    engine = Engine(settings, tier, version("tierq"), progress, Publisher(app), make_observer(settings, tier))
     app.steps["worker"].add(FetchTick)
     app.conf.worker_consumer = Reception
     refuse_compressed()
@@ -66,6 +74,8 @@ def run_worker(settings: Settings, tier: str, *, loglevel: str = "WARNING") -> N
     _follow_signals(engine, settings.worker.grace)
     app.worker_main(
         [
+            # Celery's banner is no JSON.
+            *(["--quiet"] if log_format == "json" else []),
             "worker",
             "--pool=threads",
             f"--concurrency={RECEIVERS}",
@@ -111,6 +121,11 @@ def _follow_signals(engine: Engine, grace_s: float) -> None:
     @signals.worker_init.connect(weak=False)
     def on_init(**_: Any) -> None:
         engine.start()
+
+    @signals.worker_ready.connect(weak=False)
+    def on_ready(**_: Any) -> None:
+        # Now, since Celery sets a handler of its own meanwhile, which starts the process anew.
+        signal.signal(signal.SIGHUP, lambda *_: engine.reload())
 
     @signals.worker_shutting_down.connect(weak=False)
     def on_shutting_down(**_: Any) -> None:

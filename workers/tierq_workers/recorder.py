@@ -18,15 +18,18 @@ from tierq_shared.store import claims as claiming
 from tierq_shared.store import outcomes
 from tierq_shared.store.budgets import Purse
 from tierq_shared.store.cache import give_answers
-from tierq_shared.store.claims import Chooser, ClaimedTask, Claims, Learner, LeaseLost
+from tierq_shared.store.claims import LOCKED_S, Chooser, ClaimedTask, Claims, Learner, LeaseLost
 from tierq_shared.store.connection import Store
+from tierq_shared.store.controls import Scope, release
 from tierq_shared.store.ledger import NewAttempt, committed_attempts
 from tierq_shared.store.outcomes import Committed, Ended, Step
+from tierq_shared.store.sealed import KEYS_VARIABLE
 from tierq_shared.store.submission import forget_chunks, mark_published
 from tierq_shared.store.sweeps import end_tasks
 from tierq_shared.store.tables import attempts
 from tierq_shared.store.tallies import finish_batches
 from tierq_workers.admission import Admission, Draw
+from tierq_workers.observers.base import NOBODY, Observer
 
 log = logging.getLogger("tierq.worker")
 
@@ -52,8 +55,15 @@ class Group:
     """Chunks whose receipt is news to the store."""
     handed_back: list[tuple[str, float]]
     published: list[str]
+    resumed: list[Scope] = field(default_factory=list)
+    """Where a pause has ended: what was put off is due, what this very commit hands back among it."""
     result: Result | None = None
     """What the last try came to, if it got as far: its commit may have succeeded although it was reported broken."""
+
+    @property
+    def is_empty(self) -> bool:
+        chores = self.received or self.handed_back or self.published or self.resumed
+        return not (self.steps or self.draw.entries or chores)
 
 
 @dataclass(slots=True)
@@ -64,6 +74,7 @@ class Pending:
     verdicts: list[Callable[[bool], None] | None] = field(default_factory=list)
     handed_back: list[tuple[str, float]] = field(default_factory=list)
     published: list[str] = field(default_factory=list)
+    resumed: list[Scope] = field(default_factory=list)
 
 
 class Recorder:
@@ -81,23 +92,26 @@ class Recorder:
         on_commit: Callable[[Group, Result], None],
         on_lease_lost: Callable[[], Awaitable[None]],
         caps: Sequence[Cap] = (),
+        observer: Observer = NOBODY,
     ) -> None:
         self._store = store
         self._executor = executor
         self._tier = tier
         self._worker_id = worker_id
-        self._learn = learn
-        self._choose = choose
+        self._choosing = (learn, choose)
         self._on_commit = on_commit
         self._on_lease_lost = on_lease_lost
         self._caps = caps
+        self._observer = observer
         self._pending = Pending()
+        self._between: list[Callable[[], None]] = []
         self._dirty = asyncio.Event()
         self.commit_done = asyncio.Event()
         """Set while no commit is wanted or under way."""
         self.commit_done.set()
         self.admission: Admission
         self.last_commit_at = time.monotonic()
+        self._tells_of_locked_at = 0.0
 
     def wake(self) -> None:
         self._dirty.set()
@@ -108,6 +122,15 @@ class Recorder:
         self._pending.verdicts.append(verdict)
         self._dirty.set()
 
+    def follow(self, learn: Learner, choose: Chooser, caps: Sequence[Cap]) -> None:
+        """Claims by another configuration from the next commit on."""
+        self._choosing, self._caps = (learn, choose), caps
+
+    def between_commits(self, work: Callable[[], None]) -> None:
+        """Runs something soon, at a moment when no claim is under way."""
+        self._between.append(work)
+        self._dirty.set()
+
     async def record(self, step: Step) -> bool:
         """Records a step and waits for it; whether it counted."""
         counted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -116,6 +139,11 @@ class Recorder:
 
     def hand_back(self, chunk_id: str, after_s: float) -> None:
         self._pending.handed_back.append((chunk_id, after_s))
+        self._dirty.set()
+
+    def resume(self, scopes: Iterable[Scope]) -> None:
+        """Pauses have ended. Not before this worker's commits that put chunks off, or those would wait on."""
+        self._pending.resumed += scopes
         self._dirty.set()
 
     def published(self, chunk_ids: Iterable[str]) -> None:
@@ -133,6 +161,8 @@ class Recorder:
             await self._dirty.wait()
             self._dirty.clear()
             self.commit_done.clear()
+            while self._between:
+                self._between.pop(0)()
             await self.commit_pending()
 
     async def commit_pending(self) -> None:
@@ -145,8 +175,9 @@ class Recorder:
             [entry.chunk.id for entry in new],
             pending.handed_back,
             pending.published,
+            pending.resumed,
         )
-        if not (group.steps or group.draw.entries or group.received or group.handed_back or group.published):
+        if group.is_empty:
             return
         for entry in new:
             entry.is_new = False
@@ -160,6 +191,7 @@ class Recorder:
         """Commits a group, however long the store cannot be reached; a row that the store refuses stands alone."""
         loop = asyncio.get_running_loop()
         while True:
+            began = time.monotonic()
             try:
                 result = await loop.run_in_executor(self._executor, self._store.write, lambda c: self._write(c, group))
             except LeaseLost:
@@ -176,12 +208,19 @@ class Recorder:
                 return await self._commit_apart(group, error)
             else:
                 self.last_commit_at = time.monotonic()
+                self._observer.committed(len(group.steps), len(result.claims.taken), self.last_commit_at - began)
                 self.admission.settle(group.draw, result.claims)
+                self._tell_of_locked(len(result.claims.locked))
                 return result
+
+    def _tell_of_locked(self, tasks: int) -> None:
+        if tasks and time.monotonic() >= self._tells_of_locked_at:
+            self._tells_of_locked_at = time.monotonic() + LOCKED_S
+            log.error("%d tasks stay queued: they are encrypted, and %s has no key for them here", tasks, KEYS_VARIABLE)
 
     async def _commit_apart(self, group: Group, error: Exception) -> Result:
         """Splits a group that the store refuses, until the step it refuses is alone; that one fails by itself."""
-        first = Group([], group.draw, group.received, group.handed_back, group.published)
+        first = Group([], group.draw, group.received, group.handed_back, group.published, group.resumed)
         parts = [group.steps[: len(group.steps) // 2], group.steps[len(group.steps) // 2 :]]
         if len(group.steps) <= 1:
             if not group.steps or _is_unrecordable(group.steps[0]):
@@ -215,7 +254,7 @@ class Recorder:
             committed = outcomes.write_steps(connection, worker_id, group.steps, locked, purse)
         claims = Claims([], [])
         if group.draw.entries:
-            claims = claiming.take(connection, worker_id, waiting, self._learn, self._choose, purse)
+            claims = claiming.take(connection, worker_id, waiting, *self._choosing, purse)
             committed.chunks += outcomes.move_down(connection, claims.moved)
             give_answers(connection, worker_id, claims.answered)
             self._refuse(connection, worker_id, claims)
@@ -262,6 +301,8 @@ class Recorder:
             claiming.hand_back(connection, ids, after_s=after_s)
         if group.published:
             mark_published(connection, group.published)
+        for tier, batch_id in group.resumed:
+            release(connection, tier=tier, batch_id=batch_id)
 
     @staticmethod
     def _was_committed(connection: Connection, group: Group, last: Result) -> bool:

@@ -19,12 +19,15 @@ from tierq_shared.prompts import most_bytes
 from tierq_shared.settings import Settings
 from tierq_shared.specs import SpecBody
 from tierq_shared.store.claims import ClaimedTask, HeldBack, MovedDown, Refusal, read_specs
+from tierq_shared.store.controls import NOTHING_SET, Controls, limit_scope
 from tierq_shared.store.ledger import NewAttempt
 from tierq_workers.answers import Kind
 from tierq_workers.caps import CapKeeper
 from tierq_workers.cascade import Ask, Cascades
-from tierq_workers.chain import Call, Chain, Fail, OverCap, Trail
+from tierq_workers.chain import Call, Chain, Fail, OverCap, Room, Trail
+from tierq_workers.observers.base import NOBODY, Observer
 from tierq_workers.permits.desk import Desk, Permit
+from tierq_workers.steering import PUT_OFF_S
 from tierq_workers.transport import Transport
 
 _LIKELY_OUTPUT_TOKENS = 100
@@ -51,11 +54,20 @@ class PermittedAttempt(NewAttempt):
 class TierRuntime:
     """What all runs of one tier share: deployments, prices, policy, permits, transport."""
 
-    def __init__(self, settings: Settings, tier: str, transport: Transport, holder: str = "") -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        tier: str,
+        transport: Transport,
+        holder: str = "",
+        observer: Observer = NOBODY,
+    ) -> None:
         self.tier = tier
+        self.observer = observer
         self.policy = settings.make_policy()
         self._has_orders = False
         self.settings = settings
+        self.controls = NOTHING_SET
         self.transport = transport
         self._prices = PriceList()
         self.kinds: dict[str, Kind] = {}
@@ -82,6 +94,23 @@ class TierRuntime:
         orders = policy.orders(self.tier)
         self._has_orders = orders != {()}
         self.chain.follow(orders)
+
+    def steer(self, controls: Controls) -> None:
+        """Goes by what operators have set."""
+        self.controls = controls
+        limits = {}
+        for deployment in self.settings.called(self.tier):
+            if (given := controls.limits.get(limit_scope(deployment))) is not None:
+                limits[deployment.name] = (given.rpm, given.tpm)
+        self.desk.steer(controls.deployments, limits)
+
+    def room(self) -> Room:
+        """How many tasks are worth claiming now."""
+        return Room(0.0, 0.0) if self.tier in self.controls.tiers else self.chain.room()
+
+    def rest_s(self) -> float:
+        """How long it takes until most work can go on; 0 where it can now."""
+        return PUT_OFF_S if self.tier in self.controls.tiers else self.chain.rest_s()
 
     def trail(self, task: ClaimedTask, kind: Kind) -> Trail:
         """What is known of a task before its first call in this claim.
@@ -116,6 +145,8 @@ class TierRuntime:
 
     def first_attempt(self, task: ClaimedTask) -> NewAttempt | Refusal | HeldBack | MovedDown | None:
         """The attempt that a claim writes ahead; None where the task has to wait, a refusal where nobody may run it."""
+        if task.batch_id in self.controls.batches:
+            return HeldBack(PUT_OFF_S)
         kind = self.kinds[task.spec_id]
         trail = self.trail(task, kind)
         if task.headroom is not None:
@@ -148,6 +179,7 @@ class TierRuntime:
             reserved_nusd=worst.nusd,
             price_version=worst.price_version,
             caps=task.caps,
+            base_url=self.lanes[deployment.name].deployment.base_url,
             permit=call.permit,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -12,11 +12,14 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from tierq_shared.queues import BrokerDown, Chunk, Publisher
-from tierq_shared.settings import ShadowSettings, WorkerSettings
-from tierq_shared.store import cache, drift, leases, shadows, sweeps
+from tierq_shared.settings import RetentionSettings, ShadowSettings, WorkerSettings
+from tierq_shared.store import cache, controls, drift, erasing, leases, retention, schema, shadows, sweeps
 from tierq_shared.store.connection import Store
 from tierq_shared.store.submission import forget_chunks, mark_published
 from tierq_shared.store.tallies import finish_batches
+from tierq_shared.webhooks import Endpoint
+from tierq_workers.noticing import Noticing
+from tierq_workers.observers.base import NOBODY, Observer
 
 T = TypeVar("T")
 
@@ -45,17 +48,24 @@ class Sweeper:
         settings: WorkerSettings,
         announce: Announce,
         shadow: ShadowSettings | None = None,
+        observer: Observer = NOBODY,
+        endpoints: Sequence[Endpoint] = (),
+        kept: RetentionSettings | None = None,
     ) -> None:
         self._store = store
+        self._kept = kept or RetentionSettings()
+        self._noticing = Noticing(store, endpoints)
         self._publisher = publisher
         self._settings = settings
         self._announce = announce
         self._shadow = shadow or ShadowSettings()
+        self._observer = observer
         self._turn = 0
         self._judged_at = time.monotonic()
 
     def sweep(self, holder: str) -> bool:
         """Sweeps once, if no other worker does; whether it did. Passing troubles are left to the next sweep."""
+        began = time.monotonic()
         try:
             if not self._take_turn(holder):
                 return False
@@ -67,6 +77,8 @@ class Sweeper:
                 self._expire(holder)
                 self._finish()
                 self._forget_answers()
+                self._forget_controls()
+                self._notice()
             any_gone = self._settle_workers(holder)
             self._ring()
             if any_gone:
@@ -76,8 +88,11 @@ class Sweeper:
                 self._find_lost(self._settings.marker_every)
             if time.monotonic() - self._judged_at >= self._shadow.judge_every:
                 self._judge()
+            if is_slow:
+                self._keep_retention()
         except (BrokerDown, DBAPIError) as error:
             log.warning("a sweep was broken off (%s); the next one goes on", type(error).__name__)
+        self._observer.swept(time.monotonic() - began)
         return True
 
     def _take_turn(self, holder: str) -> bool:
@@ -120,6 +135,7 @@ class Sweeper:
                 if settled.chunks:
                     again = _size(settled.chunks)
                     log.warning("worker %s is gone: %d of its tasks are queued again", worker_id, again)
+                    self._observer.requeued(again)
                     self._publish(settled.chunks)
                 if settled.is_done:
                     break
@@ -155,6 +171,7 @@ class Sweeper:
         lost = self._store.write(sweeps.ring_lost_chunks)
         if lost:
             log.warning("%d chunks were lost by the broker and are published again", lost)
+            self._observer.lost(lost)
         for tier, priority in self._read(lambda connection: sweeps.markers_due(connection, every_s)):
             at = self._store.write(partial(sweeps.start_marker, tier=tier, priority=priority))
             self._publisher.publish_marker(tier, priority, at.isoformat())
@@ -169,6 +186,28 @@ class Sweeper:
         for _ in range(_SLICES):
             if not self._store.write(cache.forget_expired):
                 return
+
+    def _forget_controls(self) -> None:
+        if schema.has(self._store, controls.SINCE):
+            self._store.write(controls.forget_ended)
+
+    def _keep_retention(self) -> None:
+        """Erases what has been kept long enough."""
+        if not schema.has(self._store, erasing.SINCE):
+            return
+        for kind, span in self._read(partial(retention.due, settings=self._kept)):
+            for _ in range(_SLICES):
+                if not self._store.write(partial(retention.erase_slice, name=kind, span_s=span)):
+                    break
+
+    def _notice(self) -> None:
+        """Puts what webhooks are told of into their outbox."""
+        try:
+            self._noticing.look()
+        except DBAPIError:
+            raise
+        except Exception as error:  # as below: what cannot be told must not end the worker
+            log.warning("webhooks are not told of what happened (%s)", type(error).__name__)
 
     def _judge(self) -> None:
         """Makes evidence of ended shadows, and sounds the alarm where it shows that a rule's tier no longer does."""

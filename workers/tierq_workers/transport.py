@@ -1,9 +1,12 @@
-"""Sends adapters' requests and reads the answers to their end. The one module that imports httpx."""
+"""Sends adapters' requests and reads the answers to their end; and posts webhooks. Alone imports httpx and aiohttp."""
 
 from __future__ import annotations
 
 import asyncio
 import math
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from types import TracebackType
 from typing import Self
@@ -12,6 +15,7 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
+from tierq_shared.addresses import is_public
 from tierq_shared.outcomes import ErrorClass
 from tierq_workers.bodies import ACCEPTED, BadBodyError, Body
 from tierq_workers.providers.base import ProviderError, Request, Response
@@ -126,3 +130,56 @@ def _never_left(cause: BaseException) -> bool:
 
 def _overloaded(message: str, *, sent: bool) -> ProviderError:
     return ProviderError(ErrorClass.OVERLOADED, message, sent=sent)
+
+
+POST_TIMEOUT_S = 15.0
+_MOST_READ = 4_096
+"""Bytes of an answer to a webhook that are read: nothing is learned from it but its status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What came of a POST: a status, or why there is none."""
+
+    status: int | None
+    error: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+    """How it begins."""
+
+
+class Poster:
+    """POSTs to addresses that users name, on one event loop: no redirects, no proxies, no connection that is kept."""
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, allow_private: bool) -> Posted:
+        """What came of it, within `POST_TIMEOUT_S`. Unless allowed, no address is connected to that is not public."""
+        try:
+            async with (
+                asyncio.timeout(POST_TIMEOUT_S),
+                _post_session(allow_private=allow_private) as session,
+                session.post(url, data=body, headers=headers, allow_redirects=False) as answer,
+            ):
+                read = await answer.content.read(_MOST_READ)
+                return Posted(answer.status, headers=answer.headers, body=read)
+        except TimeoutError:
+            return Posted(None, f"no answer within {POST_TIMEOUT_S:g} s")
+        except aiohttp.ClientConnectorCertificateError as error:
+            return Posted(None, f"no connection: {error.certificate_error}")
+        except aiohttp.ClientConnectorError as error:
+            return Posted(None, f"no connection: {error.os_error}")
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # their texts quote the URL
+            return Posted(None, f"no answer ({type(error).__name__})")
+
+
+def _post_session(*, allow_private: bool) -> aiohttp.ClientSession:
+    # The very addresses that are connected to are looked at: a name that is looked up twice may answer otherwise.
+    factory = None if allow_private else _public_socket
+    connector = aiohttp.TCPConnector(force_close=True, use_dns_cache=False, socket_factory=factory)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
+
+
+def _public_socket(info: aiohttp.AddrInfoType) -> socket.socket:
+    family, type_, protocol, _, address = info
+    if not is_public(str(address[0])):
+        raise PermissionError(f"{address[0]} is no public address; allow_private = true lets it be told")
+    return socket.socket(family=family, type=type_, proto=protocol)

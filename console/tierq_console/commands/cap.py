@@ -6,8 +6,10 @@ import click
 
 from tierq.client import Client, find_settings
 from tierq_console.batches import find_batch, open_store
+from tierq_console.steering import note
 from tierq_shared.money import show_usd
 from tierq_shared.options import check_max_cost
+from tierq_shared.store.controls import batch_scope
 
 
 @click.command("cap")
@@ -21,10 +23,10 @@ def command(batch: str, usd: str) -> None:
     """
     limit = check_max_cost(usd)
     settings = find_settings(None)
-    with open_store(settings) as store:
+    with open_store(settings) as store, Client(settings=settings) as client:
         batch_id = find_batch(store, batch)
-    with Client(settings=settings) as client:
         handle = client.batch(batch_id)
         handle.set_cap(usd)
+        note(store, "cap", batch_scope(batch_id), {"usd": usd})
         progress = handle.progress()
     click.echo(f"batch {batch_id} may cost {show_usd(limit)}; {show_usd(progress.cost_nusd)} is charged to it so far")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 import click
@@ -12,6 +12,7 @@ import redis
 from rich.console import Group
 from rich.live import Live
 
+from tierq_console.batches import store_if_there
 from tierq_console.deployments_view import Seen, exposition
 from tierq_console.ending import stoppable
 from tierq_console.provenance import mask_url
@@ -21,6 +22,8 @@ from tierq_shared import configuration
 from tierq_shared.checks import did_you_mean
 from tierq_shared.errors import ConfigurationError
 from tierq_shared.settings import Settings
+from tierq_shared.store import controls
+from tierq_shared.store.controls import NOTHING_SET, Controls
 from tierq_workers.permits.history import History
 
 WATCH_EVERY_S = 1.0
@@ -43,7 +46,7 @@ def command(name: str | None, *, watch: bool, as_json: bool, prometheus: bool) -
         raise click.UsageError("--prometheus goes with neither --watch nor --json")
     settings = _settings()
     names = _names(settings, name)
-    with stoppable(), _history(settings) as history:
+    with stoppable(), _now_set(settings) as now_set, _history(settings, now_set) as history:
         if prometheus:
             click.echo(exposition(history.report(names)), nl=False)
         elif watch:
@@ -81,10 +84,17 @@ def _names(settings: Settings, name: str | None) -> list[str]:
 
 
 @contextmanager
-def _history(settings: Settings) -> Iterator[History]:
+def _now_set(settings: Settings) -> Iterator[Callable[[], Controls]]:
+    """Reads what operators have set, as far as the store can be read."""
+    with store_if_there(settings) as store:
+        yield lambda: controls.current(store) if store is not None else NOTHING_SET
+
+
+@contextmanager
+def _history(settings: Settings, now_set: Callable[[], Controls]) -> Iterator[History]:
     url = settings.state_url.get_secret_value() if settings.state_url else ""
     try:
-        history = History(url, settings)
+        history = History(url, settings, now_set)
     except ValueError:
         raise ConfigurationError(
             f"state_url: {mask_url(url)!r} is no URL of a Redis: write redis://host:6379/0 or unix:///path?db=0"

@@ -15,6 +15,7 @@ from tierq_console.batches import open_store
 from tierq_console.ending import stoppable
 from tierq_console.policy_deriving import derive
 from tierq_console.policy_sources import ACTIVE, check_policy, find_policy, who
+from tierq_console.steering import note
 from tierq_shared.active_policy import FRESH_S
 from tierq_shared.policy_document import PolicyDocument
 from tierq_shared.policy_files import policy_toml
@@ -89,6 +90,7 @@ def apply_command(policy: str, *, dry_run: bool) -> None:
         if dry_run:
             return
         store.write(lambda connection: _put_in_force(connection, policy, new, anew=not is_active))
+        note(store, "policy apply", _name(policy, new.version))
     click.echo(f"policy version {new.version} is active{' already' if is_active else f': {FOLLOW}'}")
 
 
@@ -114,6 +116,7 @@ def rollback_command() -> None:
         with store.reading() as connection:
             before = find_policy(connection, settings, ACTIVE)
         after = store.write(lambda connection: _roll_back(connection, settings))
+        note(store, "policy rollback", after.version)
     _say_changes(before.version, after.version, policy_view.changes(before, after))
     click.echo(f"policy version {after.version} is active again: {FOLLOW}")
 

@@ -13,11 +13,13 @@ from tierq_console.batches import find_batch, open_store
 from tierq_console.ending import stoppable
 from tierq_console.failures_view import sent_again
 from tierq_console.running import unserved
+from tierq_console.steering import note
 from tierq_shared import configuration
 from tierq_shared.ids import prefix
 from tierq_shared.settings import Settings
 from tierq_shared.store import dead_letters
 from tierq_shared.store.connection import Store
+from tierq_shared.store.controls import batch_scope
 
 
 @click.command("retry")
@@ -43,6 +45,7 @@ def command(batch: str, codes: tuple[str, ...], *, as_json: bool) -> None:
     with stoppable("stopped; what was queued again goes on"), open_store(settings) as store:
         batch_id = find_batch(store, batch)
         done = dead_letters.retry(store, batch_id, codes or None)
+        note(store, "retry", batch_scope(batch_id), {"tasks": done.total})
         steps = list(_next_steps(settings, store, batch_id)) if done.total else []
     if as_json:
         click.echo(json.dumps(asdict(done), ensure_ascii=False))

@@ -22,18 +22,34 @@ from tierq_shared.store.connection import Store
 from tierq_shared.store.tables import workers
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_FORMATS = ("text", "json")
 _SHUTDOWN_MARGIN_S = 15.0
 
 
 @click.command()
 @click.argument("tier")
 @click.option("--loglevel", type=click.Choice(_LEVELS, case_sensitive=False), default="WARNING", show_default=True)
+@click.option(
+    "--log-format",
+    type=click.Choice(_FORMATS),
+    default="text",
+    show_default=True,
+    envvar="TIERQ_LOG_FORMAT",
+    help="How the log is written, Celery's lines among it; TIERQ_LOG_FORMAT says it, too.",
+)
 @click.option("--check", is_flag=True, help="Exit 0 where a worker of this host serves the tier, else 1.")
 @click.option("--settings", "file", type=click.Path(path_type=Path), hidden=True)
 @click.option("--exit-with-parent", is_flag=True, hidden=True)
 @click.pass_context
 def command(
-    context: click.Context, tier: str, loglevel: str, file: Path | None, *, check: bool, exit_with_parent: bool
+    context: click.Context,
+    tier: str,
+    loglevel: str,
+    log_format: str,
+    file: Path | None,
+    *,
+    check: bool,
+    exit_with_parent: bool,
 ) -> None:
     """Serve one tier until TERM or Ctrl-C: calls under way are finished within `worker.grace`, the rest goes back.
 
@@ -54,17 +70,17 @@ def command(
             context.exit(_check(tier, settings))
         if exit_with_parent:
             end_with_parent(settings.worker.grace + _SHUTDOWN_MARGIN_S)
-        _run(settings, tier, loglevel.upper())
+        _run(settings, tier, loglevel.upper(), log_format)
 
 
-def _run(settings: Settings, tier: str, loglevel: str) -> None:
+def _run(settings: Settings, tier: str, loglevel: str, log_format: str) -> None:
     try:
         from tierq_workers.pool import run_worker
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("tierq"):
             raise
         raise MissingExtra(f"a worker needs {error.name}: pip install 'tierq[workers]'") from None
-    run_worker(settings, tier, loglevel=loglevel)
+    run_worker(settings, tier, loglevel=loglevel, log_format=log_format)
 
 
 def _check(tier: str, settings: Settings) -> int:

@@ -31,13 +31,16 @@ Measures = dict[str, Interval | None]
 def measure(judged: Sequence[Judged]) -> Measures:
     """All measures of answers that are of one type."""
     type_ = judged[0].type
-    quality: Measures = {QUALITY[type_][0]: mean_interval([one.score for one in judged])}
-    if type_ == "classify":
-        quality["macro_f1"] = macro_f1([one.details for one in judged])
-    elif type_ == "extract":
-        quality |= _fields([one.details for one in judged])
-    elif type_ == "answer":
-        quality |= _grounds([one.details for one in judged])
+    quality: Measures = dict.fromkeys(QUALITY[type_])
+    quality[QUALITY[type_][0]] = mean_interval([one.score for one in judged])
+    # Of answers that were erased the scores alone are left.
+    details = [one.details for one in judged if one.details]
+    if details and type_ == "classify":
+        quality["macro_f1"] = macro_f1(details)
+    elif details and type_ == "extract":
+        quality |= _fields(details)
+    elif details and type_ == "answer":
+        quality |= _grounds(details)
     return {**quality, **_running(judged)}
 
 

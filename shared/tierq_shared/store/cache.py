@@ -17,7 +17,10 @@ import orjson
 from sqlalchemy import Connection, Float, bindparam, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from tierq_shared.errors import PayloadLocked
+from tierq_shared.store import sealed
 from tierq_shared.store.clock import now
+from tierq_shared.store.inputs import drop_unkept
 from tierq_shared.store.tables import cache, payloads, tasks
 from tierq_shared.store.tallies import add_to_tallies
 
@@ -106,7 +109,7 @@ _ENTRIES = (
         tasks.c.state,
         tasks.c.tier,
         tasks.c.confidence,
-        payloads.c.output,
+        sealed.as_stored(payloads.c.output),
     )
     .outerjoin(tasks, tasks.c.id == cache.c.task_id)
     .outerjoin(payloads, payloads.c.task_id == cache.c.task_id)
@@ -131,8 +134,8 @@ def look_up(connection: Connection, tier: str, rows: Sequence[Any]) -> Shelf:
             continue
         key, at = keys[row.id], row.claimed_at
         entry = found.get(key)
-        if entry is not None and _is_answer(entry, at, allowed[row.id]):
-            shelf.answers[row.id] = Stored(entry.task_id, entry.output, entry.confidence)
+        if entry is not None and _is_answer(entry, at, allowed[row.id]) and (output := _opened(entry.output)):
+            shelf.answers[row.id] = Stored(entry.task_id, output, entry.confidence)
             continue
         shelf._keys[row.id] = key
         if entry is not None and _is_under_way(entry, tier, row.id):
@@ -148,6 +151,14 @@ def _is_answer(entry: Any, at: datetime, age_s: float) -> bool:
     is_there = entry.is_ready and entry.state == "succeeded" and entry.output is not None
     is_kept = entry.expires_at is None or entry.expires_at > at
     return is_there and is_kept and entry.created_at >= at - timedelta(seconds=age_s)
+
+
+def _opened(stored: str) -> str | None:
+    """An output; None where it is encrypted with a key that this worker does not have: another call has to be made."""
+    try:
+        return sealed.unseal(stored)
+    except PayloadLocked:
+        return None
 
 
 def _is_under_way(entry: Any, tier: str, task_id: str) -> bool:
@@ -233,6 +244,7 @@ def give_answers(connection: Connection, worker_id: str, answered: Sequence[tupl
         [{"task": task.id, "source": stored.task_id, "new_confidence": stored.confidence} for task, stored in answered],
     )
     connection.execute(_OUTPUT, [{"task": task.id, "new_output": stored.output} for task, stored in answered])
+    drop_unkept(connection, [task.id for task, _ in answered])
     add_to_tallies(
         connection, worker_id, ((task.batch_id, task.tier, "succeeded", task.cost_nusd) for task, _ in answered)
     )

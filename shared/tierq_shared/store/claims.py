@@ -11,6 +11,8 @@ import orjson
 from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from tierq_shared.caps import Cap, batch_cap, names_tags, scopes_of
+from tierq_shared.errors import PayloadLocked
+from tierq_shared.store import sealed
 from tierq_shared.store.budgets import Account, Purse, charged_to
 from tierq_shared.store.cache import Shelf, Stored, look_up
 from tierq_shared.store.clock import now
@@ -110,6 +112,11 @@ Chooser = Callable[[ClaimedTask], NewAttempt | Refusal | HeldBack | MovedDown | 
 SETTLES_SOON_S = 0.5
 """How soon it is looked again whether the calls under way, most of which cost less than reserved, have made room."""
 
+LOCKED_S = 5.0
+"""How soon a task is looked at again that this worker has no key for: others may have it."""
+
+_ERASED = Refusal("input_erased", "its input was erased before it ran")
+
 
 @dataclass(frozen=True, slots=True)
 class Claims:
@@ -125,6 +132,8 @@ class Claims:
     worth looking again."""
     answered: list[tuple[ClaimedTask, Stored]] = field(default_factory=list)
     """Those that the cache has an answer for: no call is made for them."""
+    locked: list[str] = field(default_factory=list)
+    """Those of ``left`` whose inputs are encrypted with a key that this process does not have."""
 
 
 _CLAIM_ROWS = (
@@ -151,7 +160,7 @@ _CLAIM_ROWS = (
         batches.c.tags.label("batch_tags"),
         batches.c.max_cost_nusd.label("batch_cap"),
         batches.c.on_cap,
-        payloads.c.input,
+        sealed.as_stored(payloads.c.input),
         now().label("claimed_at"),
     )
     .join(payloads, payloads.c.task_id == tasks.c.id)
@@ -257,7 +266,13 @@ def take(
     charged = charged_to(connection, [row.id for row in waiting.rows if _is_charged_unknown(row)])
     for row in waiting.rows:
         task = _claimed(row, waiting.caps.get(row.id, ()), at, purse, charged)
-        if (stored := waiting.shelf.answers.get(task.id)) is not None:
+        if task is None:
+            claims.left.append(row.id)
+            claims.held[row.id] = LOCKED_S
+            claims.locked.append(row.id)
+        elif row.input is None:
+            claims.refused.append((task, _ERASED))
+        elif (stored := waiting.shelf.answers.get(task.id)) is not None:
             claims.answered.append((task, stored))
         elif (wait_s := waiting.shelf.wait_of(task.id)) is not None:
             claims.left.append(task.id)
@@ -344,7 +359,14 @@ def read_specs(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
     return {row.id: row.content for row in rows}
 
 
-def _claimed(row: Any, caps: tuple[Cap, ...], at: datetime, purse: Purse, charged: Mapping[str, int]) -> ClaimedTask:
+def _claimed(
+    row: Any, caps: tuple[Cap, ...], at: datetime, purse: Purse, charged: Mapping[str, int]
+) -> ClaimedTask | None:
+    """A row as the task that it is; None where its input cannot be decrypted here: others may have the key."""
+    try:
+        input_json = sealed.unseal(row.input or "")
+    except PayloadLocked:
+        return None
     headroom = None
     if caps or row.max_cost_nusd is not None:
         spent = charged.get(row.id, row.cost_nusd or 0)
@@ -361,7 +383,7 @@ def _claimed(row: Any, caps: tuple[Cap, ...], at: datetime, purse: Purse, charge
         priority=row.priority,
         urgency=row.urgency,
         spec_id=row.spec_id,
-        input_json=row.input,
+        input_json=input_json,
         created_at=row.created_at,
         claimed_at=row.claimed_at,
         deadline=row.deadline,

@@ -14,6 +14,7 @@ from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from tierq_shared.errors import ConfigurationError, MissingExtra
+from tierq_shared.store import sealed
 
 T = TypeVar("T")
 
@@ -32,6 +33,8 @@ class Store:
     """The store of one process: reads in transactions of their own, writes that are retried where that is safe."""
 
     def __init__(self, url: str) -> None:
+        # Said at once: inside a statement, SQLAlchemy would wrap it.
+        sealed.cipher()
         self.engine = _engine(url)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         # SQLite lets one writer in and makes the others poll with growing sleeps: inside a process we queue instead.

@@ -10,15 +10,18 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, literal_column, or_, select, update
+from sqlalchemy import Connection, bindparam, exists, func, literal_column, or_, select, update
 
 from tierq_shared.checks import did_you_mean
 from tierq_shared.errors import BatchNotFound, RetryRefused
+from tierq_shared.store import schema
 from tierq_shared.store.clock import now
 from tierq_shared.store.connection import Store
+from tierq_shared.store.erasing import SINCE
 from tierq_shared.store.failures import calls_in
 from tierq_shared.store.outcomes import insert_chunks
 from tierq_shared.store.reading import FAILED_CODES, RETRYABLE_CODES, batch_tags
+from tierq_shared.store.retention import look_again
 from tierq_shared.store.submission import database_now
 from tierq_shared.store.tables import attempts, batches, payloads, tasks
 from tierq_shared.store.tallies import add_to_tallies
@@ -101,6 +104,8 @@ class Retried:
     """They failed with a code that was not asked for. Where none was named, those that would only fail again."""
     past_deadline: dict[str, int]
     """They would expire at once, and stay failed."""
+    erased: dict[str, int] = field(default_factory=dict)
+    """Their inputs, or the calls that say what they have cost, are no longer kept: they stay failed."""
 
     @property
     def total(self) -> int:
@@ -136,12 +141,14 @@ def retry(store: Store, batch_id: str, codes: Iterable[str] | None = None) -> Re
         RetryRefused: the batch is open, cancelled or aborted, or no task can fail with such a code. Nothing is changed.
     """
     order = store.write(lambda connection: _order(connection, batch_id, None if codes is None else set(codes)))
+    send = partial(_send_slice, batch_id=batch_id, until=order.until, keeps_retention=schema.has(store, SINCE))
     for code in order.codes:
         last = ""
-        while sent := store.write(partial(_send_slice, batch_id=batch_id, code=code, until=order.until, after=last)):
-            order.queued[code] = order.queued.get(code, 0) + len(sent)
-            last = sent[-1]
-    return Retried(batch_id, order.queued, order.left_out, order.past_deadline)
+        while looked := store.write(partial(send, code=code, after=last)):
+            _count(order.queued, code, len(looked.sent))
+            _count(order.erased, code, looked.erased)
+            last = looked.last
+    return Retried(batch_id, order.queued, order.left_out, order.past_deadline, order.erased)
 
 
 # Why tasks failed.
@@ -232,6 +239,18 @@ class _Order:
     left_out: dict[str, int]
     past_deadline: dict[str, int]
     queued: dict[str, int] = field(default_factory=dict)
+    erased: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What became of a slice of failed tasks."""
+
+    last: str
+    """The id of the last of them."""
+    sent: Sequence[str]
+    erased: int
+    """How many could not be, since something of them was."""
 
 
 _BY_CODE = (
@@ -329,18 +348,45 @@ def _refuse_unknown(codes: set[str], known: set[str]) -> None:
         )
 
 
-def _send_slice(connection: Connection, batch_id: str, code: str, until: datetime, after: str) -> list[str]:
-    """Queues the next failed tasks with this code; their ids, in order."""
+_WHOLE = (
+    select(tasks.c.id)
+    .join(payloads, payloads.c.task_id == tasks.c.id)
+    .where(
+        tasks.c.id.in_(bindparam("ids", expanding=True)),
+        payloads.c.input.is_not(None),
+        or_(tasks.c.attempts == 0, exists().where(attempts.c.task_id == tasks.c.id)),
+    )
+)
+
+
+def _send_slice(
+    connection: Connection, batch_id: str, code: str, until: datetime, after: str, *, keeps_retention: bool = True
+) -> _Looked | None:
+    """Queues those of the next failed tasks with this code that have all they need; None where there are no more."""
     _hold(connection, batch_id)
     where = {"batch": batch_id, "code": code, "until": until, "after": after}
-    rows = connection.execute(_NEXT, where).all()
-    if not rows:
-        return []
+    held = connection.execute(_NEXT, where).all()
+    if not held:
+        return None
+    # Asked when they are held: from then on nobody erases anything of them.
+    whole = set(connection.execute(_WHOLE, {"ids": [row.id for row in held]}).scalars())
+    rows = [row for row in held if row.id in whole]
+    if rows:
+        _queue(connection, batch_id, rows)
+    if rows and keeps_retention:
+        look_again(connection, rows[0].id)
+    return _Looked(held[-1].id, [row.id for row in rows], len(held) - len(rows))
+
+
+def _queue(connection: Connection, batch_id: str, rows: Sequence[Any]) -> None:
     add_to_tallies(connection, _TALLY, ((row.batch_id, row.tier, "failed", row.cost_nusd) for row in rows), each=-1)
     due = database_now(connection)
     for chunk in insert_chunks(connection, ((row.batch_id, row.tier, row.priority, row.id) for row in rows), due):
         connection.execute(_QUEUE, {"ids": chunk.task_ids, "new_chunk": chunk.id})
-    ids = [row.id for row in rows]
-    connection.execute(_FORGET_ERROR, {"ids": ids})
+    connection.execute(_FORGET_ERROR, {"ids": [row.id for row in rows]})
     connection.execute(_RUN_AGAIN, {"batch": batch_id})
-    return ids
+
+
+def _count(counts: dict[str, int], code: str, more: int) -> None:
+    if more:
+        counts[code] = counts.get(code, 0) + more

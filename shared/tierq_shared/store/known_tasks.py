@@ -48,7 +48,7 @@ class Known:
             self._look_up(connection, batch_id, first, len(new), keys)
 
     def _look_up(self, connection: Connection, batch_id: str, first: int, count: int, keys: list[str]) -> None:
-        found = _by_keys(connection, batch_id, keys) if keys else []
+        found = by_keys(connection, batch_id, keys) if keys else []
         if not self._fresh:
             found += _by_positions(connection, batch_id, first, first + count)
         for id_, position, key, payload_hash in found:
@@ -91,7 +91,8 @@ _PROBE = text(
 )
 
 
-def _by_keys(connection: Connection, batch_id: str, keys: list[str]) -> list[Any]:
+def by_keys(connection: Connection, batch_id: str, keys: list[str]) -> list[Any]:
+    """A batch's tasks with these keys."""
     if connection.dialect.name == "postgresql":
         return list(connection.execute(_PROBE, {"keys": keys, "batch": batch_id}))
     return list(connection.execute(select(*_KNOWN).where(tasks.c.batch_id == batch_id, tasks.c.key.in_(keys))))

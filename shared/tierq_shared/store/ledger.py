@@ -33,6 +33,8 @@ class NewAttempt:
     price_version: str | None
     caps: tuple[Cap, ...] = ()
     """Whose budgets it is reserved in."""
+    base_url: str | None = None
+    """Where it is sent, for those who watch; no part of its row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class AttemptResult:
     usage: Usage | None = None
     cost_nusd: int | None = None
     error: str | None = None
+    response_id: str | None = None
+    """The answer's own id, for those who watch; no part of its row."""
     is_capped: bool = False
     """It was reserved in budgets, which are settled with it."""
 

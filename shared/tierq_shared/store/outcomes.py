@@ -20,9 +20,10 @@ from tierq_shared.store.cache import keep_answers
 from tierq_shared.store.claims import SETTLES_SOON_S, ClaimedTask, MovedDown
 from tierq_shared.store.clock import UtcDateTime, now
 from tierq_shared.store.failures import ALL_FAILED, calls_of
-from tierq_shared.store.ledger import AttemptResult, NewAttempt, answer, insert_attempts, ledger_costs, recompute_costs
+from tierq_shared.store.inputs import drop_inputs, is_kept
+from tierq_shared.store.ledger import AttemptResult, NewAttempt, answer, insert_attempts, ledger_costs
 from tierq_shared.store.tables import batches, chunks, decisions, payloads, tasks
-from tierq_shared.store.tallies import add_to_tallies, correct_tally
+from tierq_shared.store.tallies import add_to_tallies, correct_costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,7 @@ def write_steps(
         connection,
         [locked[step.task_id] for step, is_own in zip(steps, own, strict=True) if is_own and _is_for_others(step)],
     )
-    ended_calls = [step.result for step in steps if step.result is not None]
+    ended_calls = [_told(step.result, locked.get(step.task_id)) for step in steps if step.result is not None]
     before = unsettled(connection, [result.id for result in ended_calls if result.is_capped])
     answer(connection, ended_calls)
     further = [
@@ -176,7 +177,7 @@ def write_steps(
     # An earlier claim's attempt may have got its true cost since this one began, so the ledger is asked again.
     true_costs = ledger_costs(connection, {step.task_id for step in counted if step.epoch > 1})
     counted = [replace(step, cost_nusd=true_costs.get(step.task_id, step.cost_nusd)) for step in counted]
-    _correct_costs(connection, worker_id, [locked[step.task_id] for step in late if step.task_id in locked])
+    correct_costs(connection, worker_id, [locked[step.task_id] for step in late if step.task_id in locked])
     runs_on = [attempt for step, attempt in further if locked[step.task_id].cancelled_at is None]
     going_on, held = _admitted(purse, runs_on, at)
     # Before each further call is a safe point: a batch that was cancelled meanwhile makes none.
@@ -187,6 +188,7 @@ def write_steps(
     ended += [(step, Ended("cancelled", error_code="cancelled", error="the batch was cancelled")) for step in stopped]
     _go_on(connection, worker_id, going_on, at)
     _end(connection, worker_id, ended)
+    drop_inputs(connection, [step.task_id for step, _ in ended if not is_kept(locked[step.task_id].constraints)])
     requeued = [(step, step.next) for step in counted if isinstance(step.next, Requeued)]
     # Those whose further call no cap has room for wait in the queue: a claim decides whether they may go on.
     requeued += [(step, Requeued(step.tier, after_s=SETTLES_SOON_S)) for step in counted if step.task_id in held]
@@ -227,6 +229,11 @@ def insert_chunks(connection: Connection, waiting: Iterable[tuple[str, str, int,
 
 def _is_own(step: Step, row: Any) -> bool:
     return row is not None and row.state == "running" and row.epoch == step.epoch
+
+
+def _told(result: AttemptResult, row: Any) -> AttemptResult:
+    """A late answer of a task that has ended keeps its figures alone: what was said may have been erased meanwhile."""
+    return replace(result, error=None) if row is not None and row.state in TERMINAL else result
 
 
 def _is_for_others(step: Step) -> bool:
@@ -384,15 +391,3 @@ def _insert_escalations(connection: Connection, escalated: Sequence[tuple[Step, 
         for step, requeue in escalated
     ]
     connection.execute(insert(decisions), rows)
-
-
-def _correct_costs(connection: Connection, worker_id: str, late: Sequence[Any]) -> None:
-    """A late answer went into the ledger: its task's cost follows, and the tally's where the task has ended."""
-    if not late:
-        return
-    rows = {row.id: row for row in late}
-    true_costs = ledger_costs(connection, set(rows))
-    recompute_costs(connection, sorted(rows))
-    for row in rows.values():
-        if row.state in TERMINAL and row.id in true_costs:
-            correct_tally(connection, worker_id, row.batch_id, row.tier, row.cost_nusd, true_costs[row.id])

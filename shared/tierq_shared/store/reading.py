@@ -27,6 +27,7 @@ FAILED_CODES = frozenset(
         "all_deployments_failed",
         "attempts_exhausted",
         "cap_reached",
+        "input_erased",
         "internal_error",
         "invalid_output",
         "invalid_request",
@@ -163,7 +164,15 @@ def quoted_batches(
         statement = statement.where(batches.c.created_at >= since)
     if before is not None:
         statement = statement.where(batches.c.created_at < before)
-    rows = connection.execute(statement).all()
+    return _with_tallies(connection, connection.execute(statement).all())
+
+
+def progress_of(connection: Connection, batch_ids: Sequence[str]) -> list[Progress]:
+    """How far batches are, in no order; those that are there."""
+    return _with_tallies(connection, connection.execute(_batch_columns().where(batches.c.id.in_(batch_ids))).all())
+
+
+def _with_tallies(connection: Connection, rows: Sequence[Any]) -> list[Progress]:
     sums = connection.execute(_tally_sums([row.id for row in rows])).all()
     by_batch = {id_: list(group) for id_, group in groupby(sorted(sums, key=_batch_of), key=_batch_of)}
     return [_progress(row, by_batch.get(row.id, [])) for row in rows]
@@ -300,7 +309,7 @@ def _outcome(row: Any, payload: Any, calls: Sequence[Any], tags: dict[str, str],
         tier=row.tier,
         deployment=last.deployment if last else None,
         model=last.model if last else None,
-        attempts=len(calls),
+        attempts=len(calls) or row.attempts,
         cached=is_cached,
         usage=sum((_usage(call) for call in calls), Usage()),
         cost_nusd=row.cost_nusd,

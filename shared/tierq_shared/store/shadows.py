@@ -32,7 +32,7 @@ SLICE = 200
 
 LABEL = "shadow"
 """What the batches of shadows are called, of which there is one a day."""
-_KEY = "tierq-shadow-"
+KEY = "tierq-shadow-"
 """How their keys begin; the day follows."""
 _KEPT = timedelta(days=1)
 """A shadow's deadline: an answer that comes later tells of models as they were."""
@@ -65,6 +65,8 @@ def answered(connection: Connection, ids: Sequence[str]) -> list[Answered]:
             tasks.c.id.in_(ids), tasks.c.type.in_(JUDGED), tasks.c.shadow_of.is_(None), payloads.c.input.is_not(None)
         )
         .order_by(tasks.c.id)
+        # Held until their shadows are there, so that whoever has to forget a task finds its shadow too.
+        .with_for_update(of=[tasks, payloads])
     )
     found = [_answered(row) for row in rows]
     return [task for task in found if not task.constraints.get("pinned")]
@@ -99,7 +101,7 @@ def judge_shadows(connection: Connection) -> int:
 
 def _opened(connection: Connection, at: datetime) -> str:
     """The day's batch of shadows, open again until it is sealed; nobody else sees it so."""
-    key = f"{_KEY}{at:%Y-%m-%d}"
+    key = f"{KEY}{at:%Y-%m-%d}"
     batch = NewBatch(id=new_id(), key=key, label=LABEL, tags=None, deadline=None, streaming=False)
     insert_batch(connection, batch, total=None)
     opened = update(batches).where(batches.c.key == key).values(state="open", finished_at=None)
@@ -135,6 +137,12 @@ def _shadow(task: Answered, tier: str, policy_version: str, *, deadline: datetim
 _shadows = tasks.alias("shadow")
 _shadow_payloads = payloads.alias("shadow_payload")
 
+
+def _has_output(task_id: Any) -> Any:
+    """Asked task by task: of a join, PostgreSQL's planner may make one over all payloads."""
+    return select(payloads.c.output.is_not(None)).where(payloads.c.task_id == task_id).scalar_subquery()
+
+
 # Apart from the pairs: joined, PostgreSQL would go through all tasks for them while the table has no statistics.
 _UNJUDGED = (
     select(_shadows.c.id)
@@ -143,6 +151,9 @@ _UNJUDGED = (
         _shadows.c.finished_at > instant(-_JUDGED_WITHIN_S),
         is_word(_shadows.c.state, "succeeded"),
         ~exists().where(evidence.c.task_id == _shadows.c.shadow_of),
+        # Answers that were erased tell nothing any more, and are passed by for good.
+        _has_output(_shadows.c.id),
+        _has_output(_shadows.c.shadow_of),
     )
     .order_by(_shadows.c.finished_at)
     .limit(SLICE)

@@ -12,11 +12,11 @@ from sqlalchemy import Connection, delete, exists, insert, or_, select, update
 from tierq_shared.queues import Chunk
 from tierq_shared.store.budgets import Purse, scopes_in
 from tierq_shared.store.clock import instant, now
-from tierq_shared.store.ledger import recompute_costs
+from tierq_shared.store.inputs import drop_unkept
 from tierq_shared.store.outcomes import insert_chunks
 from tierq_shared.store.submission import with_task_ids
 from tierq_shared.store.tables import attempts, batches, chunks, is_word, markers, payloads, tasks, workers
-from tierq_shared.store.tallies import add_to_tallies, finish_batches
+from tierq_shared.store.tallies import add_to_tallies, correct_costs, finish_batches
 
 SLICE = 500
 
@@ -143,7 +143,7 @@ def settle_worker(connection: Connection, worker_id: str, sweeper_id: str, max_a
     )
     found = [row.id for row in connection.execute(of_worker)]
     is_done = len(found) < SLICE
-    _close_attempts(connection, worker_id, None if is_done else found)
+    _close_attempts(connection, worker_id, sweeper_id, None if is_done else found)
     # Read once more: what was under way is charged now, and the tallies must say so.
     running = connection.execute(of_worker).all()
     exhausted = [row for row in running if row.calls >= max_attempts]
@@ -221,7 +221,7 @@ def _delete_chunks(connection: Connection, batch_id: str) -> None:
     connection.execute(delete(chunks).where(chunks.c.batch_id == batch_id))
 
 
-def _close_attempts(connection: Connection, worker_id: str, task_ids: Sequence[str] | None) -> None:
+def _close_attempts(connection: Connection, worker_id: str, sweeper_id: str, task_ids: Sequence[str] | None) -> None:
     """What a dead worker had under way is of unknown outcome, and stays charged at its worst case."""
     open_ = (attempts.c.worker_id == worker_id) & is_word(attempts.c.outcome, "started")
     if task_ids is not None:
@@ -234,7 +234,9 @@ def _close_attempts(connection: Connection, worker_id: str, task_ids: Sequence[s
         )
         .returning(attempts.c.task_id, attempts.c.budgets, attempts.c.reserved_nusd)
     ).all()
-    recompute_costs(connection, sorted({row.task_id for row in closed}))
+    of_closed = tasks.c.id.in_(sorted({row.task_id for row in closed}))
+    charged = select(tasks.c.id, tasks.c.state, tasks.c.batch_id, tasks.c.tier, tasks.c.cost_nusd).where(of_closed)
+    correct_costs(connection, sweeper_id, connection.execute(charged).all())
     _settle(connection, [row for row in closed if row.budgets is not None])
 
 
@@ -264,5 +266,6 @@ def end_tasks(
     ended = update(tasks).where(tasks.c.id.in_(ids))
     connection.execute(ended.values(state=state, error_code=code, finished_at=now(), chunk_id=None, worker_id=None))
     connection.execute(update(payloads).where(payloads.c.task_id.in_(ids)).values(error=message))
+    drop_unkept(connection, ids)
     add_to_tallies(connection, sweeper_id, ((row.batch_id, row.tier, state, row.cost_nusd) for row in rows))
     return [(row.batch_id, row.position) for row in rows]

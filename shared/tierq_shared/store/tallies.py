@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from tierq_shared.outcomes import TERMINAL
 from tierq_shared.store.clock import now
+from tierq_shared.store.ledger import ledger_costs, recompute_costs
 from tierq_shared.store.tables import batches, chunks, tallies
 
 _ENDED_TASKS = (
@@ -79,7 +81,20 @@ def add_to_tallies(
         connection.execute(_ADD_TO_TALLIES[connection.dialect.name], rows)
 
 
-def correct_tally(
+def correct_costs(connection: Connection, worker_id: str, changed: Sequence[Any]) -> None:
+    """The ledger knows more of these tasks than they were charged: their costs follow, and the tallies' where they
+    have ended."""
+    rows = {row.id: row for row in changed}
+    if not rows:
+        return
+    true_costs = ledger_costs(connection, set(rows))
+    recompute_costs(connection, sorted(rows))
+    for row in rows.values():
+        if row.state in TERMINAL and row.id in true_costs:
+            _correct_tally(connection, worker_id, row.batch_id, row.tier, row.cost_nusd, true_costs[row.id])
+
+
+def _correct_tally(
     connection: Connection, worker_id: str, batch_id: str, tier: str, counted: int | None, cost: int | None
 ) -> None:
     """An ended task's cost has changed from what was ``counted``; None is a cost that is not known."""

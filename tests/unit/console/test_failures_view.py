@@ -55,7 +55,7 @@ def test_every_attempt_of_an_example_is_told() -> None:
         "",
         "1 × refused · would most likely fail again",
         f"  such as task {REFUSED.task_id}, on medium: declined",
-        "    no call was made",
+        "    the ledger has no call of it",
         "",
         "and 2 more, of 2 other causes: see --limit",
         "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import types
 import typing
@@ -29,16 +30,21 @@ from tierq_shared.settings import (
     REQUIRABLE,
     CapRule,
     FlowerSettings,
+    MetricsSettings,
     ReportSettings,
+    RetentionSettings,
     Settings,
     ShadowSettings,
     Tier,
+    Webhook,
     WorkerSettings,
     _seconds,
 )
 from tierq_shared.store import tables
 from tierq_shared.store.dead_letters import Attempt, FailedTask, FailureGroup, Failures, Retried
+from tierq_shared.store.forgetting import Forgotten
 from tierq_shared.store.reading import FAILED_CODES, RETRYABLE_CODES, Progress
+from tierq_shared.store.sealed import KEYS_VARIABLE
 from unit.docs.pages import ROOT, blocks, names, rows, section
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -67,6 +73,9 @@ MODELS = [
     ("`[worker]`", WorkerSettings, set()),
     ("`[flower]`", FlowerSettings, set()),
     ("`[report]`", ReportSettings, set()),
+    ("`[metrics]`", MetricsSettings, set()),
+    ("`[retention]`", RetentionSettings, set()),
+    ("`[[webhooks]]`", Webhook, set()),
 ]
 
 
@@ -83,9 +92,10 @@ def test_every_key_stands_with_its_type_and_default(heading: str, model: type[Ba
 
 
 def _type_in_words(name: str, field: FieldInfo) -> str:
-    if any(getattr(one, "func", None) is _seconds for one in field.metadata):
-        return "span"
     annotation = _without_none(field.annotation)
+    metadata = (*field.metadata, *getattr(annotation, "__metadata__", ()))
+    if any(getattr(one, "func", None) is _seconds for one in metadata):
+        return "span"
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{one}`" for one in get_args(annotation))
     words: dict[Any, str] = {
@@ -98,7 +108,7 @@ def _type_in_words(name: str, field: FieldInfo) -> str:
     if annotation in words:
         return words[annotation]
     if get_origin(annotation) is list:
-        return "list of texts" if get_args(annotation)[0] is str else "list of tables"
+        return "list of tables" if isinstance(get_args(annotation)[0], type(BaseModel)) else "list of texts"
     if get_origin(annotation) is dict:
         value = get_args(annotation)[1]
         if get_origin(value) is typing.Annotated:
@@ -124,7 +134,11 @@ def _default_in_words(field: FieldInfo) -> str:
         value = get_args(field.annotation)[-1]
         return "`{}`" if value in (str, Any) else "–"
     # As TOML writes them.
-    return f"`{default:g}`" if isinstance(default, float) else f"`{str(default).lower()}`"
+    if isinstance(default, list):
+        return f"`{json.dumps(default)}`"
+    if isinstance(default, float):
+        return f"`{default:g}`"
+    return f"`{default if isinstance(default, str) else str(default).lower()}`"
 
 
 def test_every_environment_variable_stands_on_its_page() -> None:
@@ -132,7 +146,9 @@ def test_every_environment_variable_stands_on_its_page() -> None:
     assert {"OPENAI_API_KEY_FILE", "TIERQ_DATABASE_URL_FILE"} <= documented, "and so for every other secret"
     documented = {name for name in documented if not name.endswith(FILE_SUFFIX)}
     known = {*configuration.URL_VARIABLES.values(), *configuration.KEY_VARIABLES.values()}
-    known |= {*configuration.BASE_URL_VARIABLES.values(), "TIERQ_CONFIG", "TIERQ_FLOWER_PASSWORD"}
+    known |= {*configuration.BASE_URL_VARIABLES.values(), "TIERQ_CONFIG", "TIERQ_ACTOR", "TIERQ_FLOWER_PASSWORD"}
+    known |= {"TIERQ_LOG_FORMAT", KEYS_VARIABLE}
+    known.add(Webhook.model_fields["secret_env"].default)
     assert documented == known
 
 
@@ -243,6 +259,8 @@ def test_every_method_stands_on_its_page(heading: str, cls: type, elsewhere: set
     methods = {name for name, one in vars(cls).items() if not name.startswith("_") and callable(one)} - elsewhere
     text = section(CLIENT, heading)
     assert methods <= set(re.findall(r"`(\w+)\(", text))
+    if cls is tierq.Client:
+        assert set(Forgotten.__slots__) <= set(names(text))
     if cls is tierq.Batch:
         counted = {name for name, one in vars(Progress).items() if isinstance(one, property)}
         assert counted <= set(names(text))
@@ -260,7 +278,8 @@ def test_every_field_of_a_quote_stands_on_its_page() -> None:
 def _commands(name: str, command: click.Command) -> dict[str, click.Command]:
     if isinstance(command, click.Group):
         below = {f"{name} {one}": child for one, child in command.commands.items()}
-        return {key: value for child, one in below.items() for key, value in _commands(child, one).items()}
+        own = {name: command} if command.invoke_without_command else {}
+        return own | {key: value for child, one in below.items() for key, value in _commands(child, one).items()}
     return {name: command}
 
 

@@ -52,6 +52,15 @@ def test_macro_f1_of_several_labels_and_of_a_failure() -> None:
     assert found.mean == pytest.approx((2 / 3 + 1 + 0) / 3)
 
 
+@pytest.mark.parametrize("type_", ["classify", "extract", "answer"])
+def test_of_answers_that_were_erased_the_scores_are_left(type_: str) -> None:
+    known = measure([judged(type=type_, details={}, score=score) for score in (1.0, 0.0)])
+    (score, *others) = list(known.items())[: list(known).index("cost_usd_per_1000")]
+    assert score[1] is not None
+    assert score[1].mean == 0.5
+    assert [figure for _, figure in others] == [None] * len(others)
+
+
 def test_classify_is_accuracy_cost_latency_and_failures() -> None:
     answers = [
         judged(latency_ms=latency, cost_nusd=cost, score=score)

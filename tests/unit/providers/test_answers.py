@@ -60,8 +60,9 @@ OPENAI_USAGE = {
 
 
 def test_openai_completion() -> None:
-    assert parse("openai", openai_body({"content": "{}"}, usage=OPENAI_USAGE), x_request_id="req_1") == Completion(
-        "{}", Usage(100, 60, 0, 50, 30), truncated=False, request_id="req_1"
+    body = openai_body({"content": "{}"}, usage=OPENAI_USAGE)
+    assert parse("openai", body, x_request_id="req_1") == Completion(
+        "{}", Usage(100, 60, 0, 50, 30), truncated=False, request_id="req_1", response_id=body["id"]
     )
 
 
@@ -89,13 +90,13 @@ def test_compatible_usage(usage: Any, expected: Usage) -> None:
 def test_anthropic_usage_adds_what_the_cache_read_and_wrote() -> None:
     usage = {"input_tokens": 10, "cache_read_input_tokens": 1000, "cache_creation_input_tokens": 200}
     parsed = completion("anthropic", anthropic_body("{}", **usage, output_tokens=7))
-    assert parsed == Completion("{}", Usage(1210, 1000, 200, 7, 0), request_id="msg_1")
+    assert parsed == Completion("{}", Usage(1210, 1000, 200, 7, 0), request_id="msg_1", response_id="msg_1")
 
 
 def test_gemini_usage_adds_the_thoughts() -> None:
     usage = {"promptTokenCount": 100, "cachedContentTokenCount": 40, "candidatesTokenCount": 5}
     parsed = completion("gemini", gemini_body("{}", **usage, thoughtsTokenCount=20, totalTokenCount=125))
-    assert parsed == Completion("{}", Usage(100, 40, 0, 25, 20), request_id="resp-1")
+    assert parsed == Completion("{}", Usage(100, 40, 0, 25, 20), request_id="resp-1", response_id="resp-1")
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_status_says_it_for_people_and_for_scripts(here: Installation) -> None:
     report = read_report(here.store, None, 20)
     small = report.json()["tiers"]["small"]
     assert small.pop("oldest_ready_s") >= 90
-    assert small == {"ready": 4, "waiting": 1, "running": 2, "workers": 1, "resting_s": None}
+    assert small == {"ready": 4, "waiting": 1, "running": 2, "workers": 1, "resting_s": None, "is_paused": False}
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(*report.tables(120))
     assert re.search(r"small +4 +0:01:\d\d +1 +2 +1\b", console.export_text())

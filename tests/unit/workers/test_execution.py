@@ -51,6 +51,7 @@ class Provider:
 
 def answered(label: str) -> Response:
     body = {
+        "id": "chatcmpl-1",
         "choices": [{"message": {"content": orjson.dumps({"label": label}).decode()}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 100, "completion_tokens": 10},
     }

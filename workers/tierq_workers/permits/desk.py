@@ -76,13 +76,24 @@ class Desk:
         self._limits: dict[str, Limit] = {}
         self._limit_of: dict[str, Limit] = {}
         self._breakers: dict[str, Breaker] = {}
+        self._configured: dict[str, tuple[int, int]] = {}
+        self._paused: frozenset[str] = frozenset()
         for deployment in deployments:
             key = limit_key(deployment)
             configured = (limits or {}).get(deployment.limit or "")
             rpm, tpm = (configured.rpm or 0, configured.tpm or 0) if configured else (0, 0)
             self._limit_of[deployment.name] = self._limits.setdefault(key, Limit(key, rpm, tpm))
+            self._configured[deployment.name] = (rpm, tpm)
             probe_s = deployment.timeout_s + _PROBE_MARGIN_S
             self._breakers[deployment.name] = Breaker(breaker_key(deployment.name), holder, probe_s)
+
+    def steer(self, paused: frozenset[str], limits: Mapping[str, tuple[int | None, int | None]]) -> None:
+        """What operators have set: deployments that nobody calls, and RPM and TPM in place of configured ones."""
+        with self._lock:
+            self._paused = paused
+            for name, (rpm, tpm) in self._configured.items():
+                given = limits.get(name, (None, None))
+                self._limit_of[name].configure(given[0] or rpm, given[1] or tpm)
 
     def ask(self, deployment: str, estimate: float = 0.0) -> Permit | Closed:
         """A permit for one call of about so many tokens, or why there is none now."""
@@ -112,7 +123,7 @@ class Desk:
         with self._lock:
             now, breaker, limit = self._clock(), self._breakers[deployment], self._limit_of[deployment]
             breaker.want(now)
-            if breaker.closed_for(now) > 0:
+            if deployment in self._paused or breaker.closed_for(now) > 0:
                 return None
             if is_first:
                 limit.want(now)
@@ -168,6 +179,8 @@ class Desk:
     # Under the lock.
 
     def _closed(self, deployment: str, now: float) -> Closed | None:
+        if deployment in self._paused:
+            return Closed(RestKind.BROKEN, RETRY_AFTER_CAP_S)
         broken_s = self._breakers[deployment].closed_for(now)
         if broken_s > 0:
             return Closed(RestKind.BROKEN, broken_s)

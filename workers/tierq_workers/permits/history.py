@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,6 +13,7 @@ import redis
 
 from tierq_shared.deployments import Deployment
 from tierq_shared.settings import Settings
+from tierq_shared.store.controls import NOTHING_SET, Controls, Override, limit_scope
 from tierq_workers.permits.keys import breaker_key, events_key, limit_key
 
 TIMEOUT_S = 3.0
@@ -33,6 +34,8 @@ class Condition(StrEnum):
     OPEN = "open"
     RESTING = "resting"
     """Its quota is exhausted."""
+    PAUSED = "paused"
+    """An operator has stopped it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class LimitSeen:
     rpm: float | None
     """Calls a minute that are allowed now; None where nothing bounds them."""
     rpm_from: str | None
-    """`configured`, `told` or `learned`."""
+    """`set` by an operator, `configured`, `told` or `learned`."""
     used: float | None
     """The part of it that was sent in the last seconds."""
     tpm: float | None
@@ -100,7 +103,8 @@ class Report:
 class History:
     """Reads the state Redis of a configuration. To be closed."""
 
-    def __init__(self, url: str, settings: Settings) -> None:
+    def __init__(self, url: str, settings: Settings, now_set: Callable[[], Controls] = lambda: NOTHING_SET) -> None:
+        self._now_set = now_set
         self._redis = redis.Redis.from_url(
             url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, decode_responses=True
         )
@@ -118,8 +122,10 @@ class History:
             by_limit.setdefault(limit_key(deployment), []).append(deployment)
         keys = [*(breaker_key(one.name) for one in deployments), *by_limit]
         now, states = self._read(keys)
-        breakers = [self._breaker(one, states[breaker_key(one.name)], now) for one in deployments]
-        return Report(breakers, [self._limit(drawing, states[key], now) for key, drawing in by_limit.items()])
+        now_set = self._now_set()
+        breakers = [self._breaker(one, states[breaker_key(one.name)], now, now_set) for one in deployments]
+        limits = [self._limit(drawing, states[key], now, now_set) for key, drawing in by_limit.items()]
+        return Report(breakers, limits)
 
     def events(self, name: str) -> list[Event]:
         """What happened to a deployment and to its limit, newest first.
@@ -145,8 +151,10 @@ class History:
         (seconds, microseconds), *hashes = pipe.execute()
         return seconds + microseconds / 1e6, {key: _numbers(hash_) for key, hash_ in zip(keys, hashes, strict=True)}
 
-    def _breaker(self, deployment: Deployment, state: State, now: float) -> BreakerSeen:
+    def _breaker(self, deployment: Deployment, state: State, now: float, now_set: Controls) -> BreakerSeen:
         condition, seconds = _condition(state, now)
+        if deployment.name in now_set.deployments:
+            condition, seconds = Condition.PAUSED, 0.0
         failures = _counted(state, "failed", _WINDOW_S, now)
         return BreakerSeen(
             deployment=deployment.name,
@@ -166,11 +174,12 @@ class History:
             openings=int(state.get("openings_total", 0)),
         )
 
-    def _limit(self, drawing: Sequence[Deployment], state: State, now: float) -> LimitSeen:
-        configured = self._settings.limits.get(drawing[0].limit or "")
+    def _limit(self, drawing: Sequence[Deployment], state: State, now: float, now_set: Controls) -> LimitSeen:
+        configured = self._settings.limits.get(drawing[0].limit or "", _NONE)
+        given = now_set.limits.get(limit_scope(drawing[0]), _NONE)
         learned = state.get("learned", 0) * 60
-        rpm, rpm_from = _allowed(configured.rpm if configured else None, state.get("told_rpm", 0), learned)
-        tpm, tpm_from = _allowed(configured.tpm if configured else None, state.get("told_tpm", 0))
+        rpm, rpm_from = _allowed(given.rpm, configured.rpm, state.get("told_rpm", 0), learned)
+        tpm, tpm_from = _allowed(given.tpm, configured.tpm, state.get("told_tpm", 0))
         sent_rpm = _counted(state, "sent", _SENT_WINDOW_S, now) / _SENT_WINDOW_S * 60
         return LimitSeen(
             name=_limit_name(drawing[0]),
@@ -208,9 +217,15 @@ def _counted(state: State, name: str, window_s: float, now: float) -> float:
     return max(0.0, 2 - age) * state.get(name, 0)
 
 
-def _allowed(configured: int | None, told: float, learned: float = 0.0) -> tuple[float | None, str | None]:
-    """The lowest of what is known, and where it comes from."""
-    known = {"configured": float(configured or 0), "told": told, "learned": learned}
+_NONE = Override(None, None)
+
+
+def _allowed(
+    given: int | None, configured: int | None, told: float, learned: float = 0.0
+) -> tuple[float | None, str | None]:
+    """The lowest of what is known, and where it comes from. What is ``given`` takes the configuration's place."""
+    ours = {"set": float(given)} if given else {"configured": float(configured or 0)}
+    known = {**ours, "told": told, "learned": learned}
     bounds = [(value, source) for source, value in known.items() if value > 0]
     return min(bounds) if bounds else (None, None)
 

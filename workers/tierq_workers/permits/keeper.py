@@ -138,3 +138,11 @@ class Keeper:
                 "the state Redis cannot be reached (%s): until it is back, limits and breakers are this process's own",
                 type(error).__name__,
             )
+
+
+async def let_go(keeper: Keeper, runs: set[asyncio.Task[None]]) -> None:
+    """Reports what the calls of a former configuration came to, once they have ended."""
+    if runs:
+        await asyncio.wait(runs)
+    keeper.stop()
+    await keeper.aclose()

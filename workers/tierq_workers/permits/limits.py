@@ -56,6 +56,10 @@ class Limit:
         """How often the rate was cut, as far as this process knows."""
         self._report = _Report()
 
+    def configure(self, rpm: float, tpm: float) -> None:
+        """Another limit from now on; 0 where none is set, and what the provider tells or what is learned holds."""
+        self._rpm, self._tpm = rpm, tpm
+
     @property
     def _is_bounded(self) -> bool:
         return self._rate > 0 or self._token_rate > 0

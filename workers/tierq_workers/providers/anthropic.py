@@ -63,7 +63,8 @@ class AnthropicAdapter(Adapter):
         text = _text(body)
         if text is None and ended != "max_tokens":
             return unreadable(response, "the answer holds no text block", usage=usage, request_id=named)
-        return Completion(text or "", usage, truncated=ended == "max_tokens", request_id=named)
+        answered = request_id({}, body.get("id"))
+        return Completion(text or "", usage, truncated=ended == "max_tokens", request_id=named, response_id=answered)
 
 
 def output_config(prompt: Prompt, deployment: Deployment) -> dict[str, Any]:

@@ -54,6 +54,8 @@ class Completion:
     usage: Usage
     truncated: bool = False
     request_id: str | None = None
+    response_id: str | None = None
+    """The answer's own id, where the request's is another. For traces; the ledger keeps the request's."""
     tokens: tuple[Token, ...] | None = field(default=None, repr=False)
     """The text's tokens where log-probabilities were asked for and came whole; else None."""
 
@@ -94,10 +96,13 @@ class Adapter(ABC):
 
 
 def _without_quotes(found: Completion | ProviderError, asked: Request) -> Completion | ProviderError:
-    named = found.request_id
-    if named and without_secrets(named, asked.headers) != named:
-        found = replace(found, request_id=None)
+    found = replace(found, request_id=_without_key(found.request_id, asked))
     if isinstance(found, ProviderError):
         message = without_prompt(without_secrets(found.message, asked.headers), asked.body)
         return replace(found, message=message)
-    return found
+    return replace(found, response_id=_without_key(found.response_id, asked))
+
+
+def _without_key(id_: str | None, asked: Request) -> str | None:
+    """An id as it came; None where it quotes the key."""
+    return None if id_ and without_secrets(id_, asked.headers) != id_ else id_

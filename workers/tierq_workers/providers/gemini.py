@@ -61,7 +61,14 @@ class GeminiAdapter(Adapter):
             why = f"the answer holds no whole text (finishReason {shown(ended or 'none')[:80]})"
             return unreadable(response, why, usage=usage, request_id=named)
         tokens = read_gemini(candidate.get("logprobsResult"))
-        return Completion(text or "", usage, truncated=ended == "MAX_TOKENS", request_id=named, tokens=tokens)
+        return Completion(
+            text or "",
+            usage,
+            truncated=ended == "MAX_TOKENS",
+            request_id=named,
+            response_id=request_id({}, body.get("responseId")),
+            tokens=tokens,
+        )
 
 
 def read_usage(usage: Mapping[str, Any]) -> Usage:

@@ -75,7 +75,14 @@ class OpenAIAdapter(Adapter):
         if text is None and ended != "length":
             return unreadable(response, "the answer holds no message with text", usage=usage, request_id=named)
         tokens = read_openai(as_dict(choice.get("logprobs")).get("content"))
-        return Completion(text or "", usage, truncated=ended == "length", request_id=named, tokens=tokens)
+        return Completion(
+            text or "",
+            usage,
+            truncated=ended == "length",
+            request_id=named,
+            response_id=request_id({}, body.get("id")),
+            tokens=tokens,
+        )
 
 
 def messages(prompt: Prompt) -> list[dict[str, str]]:
