@@ -26,7 +26,8 @@ pytestmark = pytest.mark.timeout(120)
 WHEEL = next((Path(__file__).parents[1] / "releases").glob("tierq-0.1.0-*.whl"))
 """As it was built then."""
 PATIENCE_S = 60.0
-COUNT = 1_500
+COUNT = 4_000
+"""More than is done before the last look at it, however slow the machine."""
 
 OLD_PRODUCER = """
 import sys
@@ -93,14 +94,11 @@ def tierq_migrate(site: Site, *options: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_a_mixed_fleet_runs_through_an_upgrade_and_loses_nothing(
-    site_on: SiteMaker, first_release: Path, database: str
-) -> None:
-    site = site_on(database)
+def test_a_mixed_fleet_runs_through_an_upgrade_and_loses_nothing(site_on: SiteMaker, first_release: Path) -> None:
+    site = site_on("postgresql")
     wipe(site)
     assert "migrated from no tables to 0005" in old(first_release, site, "-m", "tierq_console", "migrate")
-    site.simulator.configure({"models": {"*": {"latency_ms": 3_000, "latency_jitter_ms": 1_000}}})
+    site.simulator.configure({"models": {"*": {"latency_ms": 4_000, "latency_jitter_ms": 1_000}}})
     veteran = site.start_worker("small", PYTHONPATH=str(first_release))
     batch_id = old(first_release, site, "-c", OLD_PRODUCER, str(site.config), str(COUNT))
     ledger = Ledger(site)
@@ -124,11 +122,10 @@ def test_a_mixed_fleet_runs_through_an_upgrade_and_loses_nothing(
             (intent(text=f"My invoice {n} is wrong", key=n) for n in range(COUNT)), key="nightly"
         )
         assert again.id == batch_id
-        done = again.progress().done
-        eventually(lambda: _attempts_by_release(site, ledger, batch_id)["0.1.0"] > 250, PATIENCE_S)
-        if again.progress().done < COUNT:
-            veteran.kill()
-        site.simulator.configure({"models": {"*": {"latency_ms": 50}}})
+        done, before = again.progress().done, _attempts_by_release(site, ledger, batch_id)["0.1.0"]
+        eventually(lambda: _attempts_by_release(site, ledger, batch_id)["0.1.0"] > before, PATIENCE_S)
+        veteran.kill()
+        site.simulator.configure({"models": {"*": {"latency_ms": 20}}})
         site.start_worker("small")
         assert further.wait(PATIENCE_S).succeeded == 300
         assert again.wait(PATIENCE_S).succeeded == COUNT

@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
 from conftest import SiteMaker
 from support.command import tierq
 from support.ledger import Ledger
@@ -66,9 +64,8 @@ def stands_still(site: Site) -> bool:
     return not begun_in_a_second(site) and not site.simulator.stats()["in_flight"]
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_a_tier_that_is_paused_begins_nothing_until_it_is_resumed(site_on: SiteMaker, database: str) -> None:
-    site = site_on(database)
+def test_a_tier_that_is_paused_begins_nothing_until_it_is_resumed(site_on: SiteMaker) -> None:
+    site = site_on("postgresql")
     answers_after(site, 200)
     site.start_worker("small")
     site.start_worker("large")

@@ -129,11 +129,16 @@ def test_what_was_set_for_ended_batches_is_forgotten(here: Installation) -> None
 def test_nothing_is_set_on_the_tables_of_the_release_before(here: Installation) -> None:
     here.store.write(partial(controls.pause, scope="tier:small"))
     assert controls.current(here.store).tiers == {"small"}
-    here.store.write(
-        lambda connection: connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0005'"))
-    )
-    schema.check(here.store)
+    call_tables(here, "0005")
     assert controls.current(here.store) == NOTHING_SET
+    call_tables(here, schema.HEAD)
+    assert controls.current(here.store).tiers == {"small"}
+
+
+def call_tables(here: Installation, version: str) -> None:
+    said = text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '{version}'")
+    here.store.write(lambda connection: connection.execute(said))
+    schema.check(here.store)
 
 
 def test_actions_say_who_did_what(here: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
