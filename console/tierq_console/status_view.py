@@ -9,10 +9,12 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.table import Column, Table
+from rich.text import Text
 
 from tierq_console.quote_view import outcome_json, outcome_lines
 from tierq_console.summary import retry_hint
 from tierq_shared.caps import BATCH, Cap
+from tierq_shared.checks import printable
 from tierq_shared.ids import PREFIX_DIGITS
 from tierq_shared.money import show_usd, usd
 from tierq_shared.outcomes import TaskState
@@ -64,7 +66,7 @@ class Report:
             return [self._batches_table(width), self._backlog_table(), *([self._caps_table()] if self.caps else [])]
         batch = self.batch
         parts = (f"batch {batch.batch_id}", batch.label or "no label", self._state(batch), _done(batch), _cost(batch))
-        said = " · ".join(parts)
+        said = _words(" · ".join(parts))
         hints = [f"{batch.failed:,} failed: {retry_hint(batch.batch_id)}"] if batch.failed else []
         return [said, *outcome_lines(batch), self._states_table(), *([self._caps_table()] if self.caps else []), *hints]
 
@@ -97,7 +99,7 @@ class Report:
             created = one.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
             failed = f"{one.failed:,}" if one.failed else ""
             done = (self._state(one), _done(one), failed, _cost(one))
-            table.add_row(one.batch_id[:digits], one.label or "", *done, created)
+            table.add_row(one.batch_id[:digits], _words(one.label or ""), *done, created)
         return table
 
     def _backlog_table(self) -> RenderableType:
@@ -121,6 +123,11 @@ class Report:
 
     def _tiers(self) -> list[str]:
         return sorted({tier for tier, _ in self.states} | set(self.workers))
+
+
+def _words(text: str) -> Text:
+    """Labels are an app's own: neither their escape sequences nor their brackets mean anything to the terminal."""
+    return Text(printable(text))
 
 
 def wide_console() -> Console:

@@ -12,12 +12,12 @@ from rich.text import Text
 from tierq_console.deployments_view import standing
 from tierq_console.progress_view import span
 from tierq_console.top_figures import BatchFigures, Look, TierFigures
+from tierq_shared.checks import printable
 from tierq_shared.ids import PREFIX_DIGITS
 from tierq_shared.money import show_usd
 from tierq_shared.store.actions import Action
 from tierq_shared.store.backlog import TierBacklog
 from tierq_workers.permits.history import BreakerSeen, Report
-from tierq_workers.providers.messages import printable
 
 _WIDE = 120
 """Columns from which on models, tiers and whole details have room."""

@@ -103,3 +103,8 @@ def did_you_mean(name: str, names: Iterable[Any]) -> str:
     """`` (did you mean 'small'?)`` where something close exists, else nothing."""
     close = difflib.get_close_matches(name, [str(one) for one in names], n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def printable(text: str) -> str:
+    """`text` on one line, without control, format and other characters that a terminal would act on."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

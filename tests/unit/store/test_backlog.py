@@ -92,3 +92,14 @@ def test_a_resting_chain_is_seen_in_sql(here: Installation) -> None:
     assert 30 < resting <= 40
     here.store.write(lambda connection: leases.renew(connection, worker, 30))
     assert here.read(backlog.backlog)["small"].resting_s is None
+
+
+def test_a_label_reaches_the_terminal_as_words(here: Installation) -> None:
+    batch = here.submit([new_task()], label="\x1b[2J[b]urgent[/b]")
+    for report in (read_report(here.store, None, 5), read_report(here.store, batch, 5)):
+        console = Console(file=io.StringIO(), width=160)
+        for table in report.tables(160):
+            console.print(table)
+        shown = console.file.getvalue()  # type: ignore[attr-defined] # a StringIO
+        assert "[b]urgent[/b]" in shown
+        assert "\x1b" not in shown

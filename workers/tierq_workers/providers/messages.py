@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from tierq_shared.checks import printable
+
 LONGEST = 300
 """Characters of a provider's message that are kept: what a terminal shows on a few lines."""
 _READ = 1_000
@@ -24,11 +26,6 @@ _SECRETS = re.compile(
 )
 _ECHO = re.compile(r"""['"]?\binput['"]?\s*[:=]\s*['"{\[]""")
 """Where pydantic's error lists, which vLLM and LiteLLM pass on as text, begin to repeat the request."""
-
-
-def printable(text: str) -> str:
-    """`text` on one line, without control, format and other characters that a terminal would act on."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def shown(text: str) -> str:

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import orjson
 
+from tierq_shared.checks import printable
 from tierq_shared.deployments import DEFAULT_BASE_URLS, Deployment
 from tierq_workers.providers.base import ATTEMPT_HEADER
-from tierq_workers.providers.messages import printable
 
 KEY_PLACE = "{key}"
 """Stands for the key in a deployment's own headers, as in ``headers = { api-key = "{key}" }`` for Azure."""
