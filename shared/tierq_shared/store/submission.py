@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import groupby, islice
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tierq_shared.errors import BatchAborted, KeyConflict, StoreError
@@ -230,7 +230,9 @@ def with_task_ids(connection: Connection, rows: Sequence[Any]) -> list[Chunk]:
 
 
 def mark_published(connection: Connection, chunk_ids: Sequence[str]) -> None:
-    connection.execute(update(chunks).where(chunks.c.id.in_(chunk_ids)).values(published_at=now()))
+    """Chunks are with the broker; not those that a worker, faster than this, has put off: no message carries them."""
+    is_due = or_(chunks.c.not_before.is_(None), chunks.c.not_before <= now())
+    connection.execute(update(chunks).where(chunks.c.id.in_(chunk_ids), is_due).values(published_at=now()))
 
 
 def see_producer(connection: Connection, batch_id: str) -> None:

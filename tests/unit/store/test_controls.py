@@ -9,7 +9,7 @@ from sqlalchemy import select, text
 
 from tierq_shared.deployments import Deployment
 from tierq_shared.queues import Chunk
-from tierq_shared.store import actions, backlog, controls, schema, sweeps
+from tierq_shared.store import actions, backlog, controls, schema, submission, sweeps
 from tierq_shared.store.clock import now
 from tierq_shared.store.controls import NOTHING_SET, Controls, Override
 from tierq_shared.store.tables import batches, chunks, tasks
@@ -155,3 +155,12 @@ def test_actions_say_who_did_what(here: Installation, monkeypatch: pytest.Monkey
     assert "@" in first.actor
     assert first.details == {}
     assert here.read(lambda connection: connection.execute(select(now())).scalar_one()) >= latest.at >= first.at
+
+
+def test_what_was_put_off_before_it_was_noted_as_published_is_not_lost(here: Installation) -> None:
+    batch = here.submit([new_task()])
+    put_off(here, batch)
+    (chunk,) = here.rows(chunks, chunks.c.batch_id == batch)
+    here.store.write(partial(submission.mark_published, chunk_ids=[chunk.id]))
+    here.store.write(controls.release)
+    assert rung(here) == {batch}
